@@ -1,0 +1,54 @@
+# What CI runs is what you run. `make help` says what there is.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick lint format lock bench clean
+
+help: ## what you can make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+demo: $(READY) ## import, replay and report the real capture of the 2017 demonstration
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh traces/demo.sh demo
+
+test: $(READY) ## all tests, with coverage
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered
+
+test-quick: $(READY) ## the tests that take seconds
+	$(BIN)/pytest -q -m "not slow"
+
+lint: $(READY) ## ruff, mypy, the floors of the house, the lock files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/uv lock --check --quiet
+	$(BIN)/uv export --quiet --no-header --no-emit-project --format requirements-txt | diff requirements.txt -
+
+format: $(READY) ## let ruff format and mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: $(READY) ## renew uv.lock and requirements.txt after a change of dependencies
+	$(BIN)/uv lock
+	$(BIN)/uv export --quiet --no-header --no-emit-project --format requirements-txt -o requirements.txt
+
+bench: $(READY) ## the record walk, the replay and the start-up, as ratios within one run
+	$(BIN)/python tests/bench/bench.py
+
+clean: ## remove what the targets above made
+	rm -rf $(VENV) demo build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info
+
+# A virtual environment of our own, filled from the hashed list and nothing else.
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "evtrace needs Python 3.11 or newer; set PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m pip --python $(BIN)/python install --quiet pip || { \
+	    echo "this Python has neither ensurepip nor pip: on Debian, apt install python3-venv"; rm -rf $(VENV); exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""The trace file: xentrace's format as it really is, plus evtrace's own record family."""

@@ -1,0 +1,263 @@
+"""The verdicts: closed sets that are never mixed, and the tables that carry them.
+
+Cause says who provoked a handler run, Route how the event came to be delivered, UpcallVerdict what
+an upcall found (L1), WorkVerdict what the driver found (L3), Fate what became of a send. A run that
+nobody provoked is L2. L1, L2 and L3 have different judges and are never added together.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum, unique
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@unique
+class Cause(StrEnum):
+    """Why a handler ran."""
+
+    SEND = "SEND"
+    """The peer's EVTCHNOP_send."""
+    IPI = "IPI"
+    """EVTCHNOP_send on the domain's own IPI port."""
+    VIRQ = "VIRQ"
+    """Xen raised a virtual interrupt."""
+    PIRQ = "PIRQ"
+    """A physical interrupt."""
+    BIND_CONSERVATIVE = "BIND_CONSERVATIVE"
+    """Nobody sent: bind_interdomain sets the binder's own port pending, always."""
+    BIND_MERGED = "BIND_MERGED"
+    """One run answers both the event set at bind and a send of the peer."""
+    RETRIGGER_LOCAL = "RETRIGGER_LOCAL"
+    """The guest set the pending bit itself."""
+    DOUBLE_HANDLE = "DOUBLE_HANDLE"
+    """A second handler for an event that another vCPU was handling already."""
+    STALE_PENDING_REUSE = "STALE_PENDING_REUSE"
+    """Pending was left by an earlier owner of the port."""
+    PEER_CLOSE_RESIDUE = "PEER_CLOSE_RESIDUE"
+    """The peer had sent and closed before the handler ran."""
+    UNBIND_LAST_CALL = "UNBIND_LAST_CALL"
+    """Called once more while the irq was being freed, outside any upcall."""
+    UNPROVOKED = "UNPROVOKED"
+    """Everything needed was captured and nothing set the port pending."""
+    UNKNOWN = "UNKNOWN"
+    """A record that the verdict needs was not captured; the reason says which."""
+
+
+UNPROVOKED_CAUSES = frozenset(
+    {
+        Cause.BIND_CONSERVATIVE,
+        Cause.DOUBLE_HANDLE,
+        Cause.STALE_PENDING_REUSE,
+        Cause.PEER_CLOSE_RESIDUE,
+        Cause.RETRIGGER_LOCAL,
+        Cause.UNBIND_LAST_CALL,
+        Cause.UNPROVOKED,
+    },
+)
+"""Causes of level L2: a delivery without a new provocation."""
+
+
+@unique
+class Route(StrEnum):
+    """How an event reached its handler, whatever its cause."""
+
+    UNMASK_RESEND = "UNMASK_RESEND"
+    """It was set while the port was masked and delivered by the unmask."""
+    FIFO_OLD_QUEUE = "FIFO_OLD_QUEUE"
+    """It was linked on a vCPU's queue before bind_vcpu moved the port, and delivered from there."""
+
+
+@unique
+class UpcallVerdict(StrEnum):
+    """What an upcall found (L1)."""
+
+    EMPTY_UPCALL = "EMPTY_UPCALL"
+    """No handler ran in it."""
+
+
+@unique
+class WorkVerdict(StrEnum):
+    """What the driver found (L3); only the driver can know."""
+
+    NO_WORK = "NO_WORK"
+    """The driver declared XEN_EOI_FLAG_SPURIOUS."""
+
+
+@unique
+class Fate(StrEnum):
+    """What became of an EVTCHNOP_send."""
+
+    DELIVERED = "DELIVERED"
+    COALESCED = "COALESCED"
+    """The port was pending already; one run answers several sends."""
+    DROP_UNBOUND = "DROP_UNBOUND"
+    """Xen accepts a send on an unbound port and drops it."""
+    SEND_INVALID = "SEND_INVALID"
+    """Refused with an error."""
+    XEN_CONSUMER = "XEN_CONSUMER"
+    """The hypervisor itself took it; no guest is called."""
+    CLOSED = "CLOSED"
+    """The receiver closed its port before it handled the event."""
+    HELD_MASKED = "HELD_MASKED"
+    """Pending and masked when the capture ended."""
+    LOST = "LOST"
+    """Pending and unmasked, and the target vCPU finished later upcalls without handling it."""
+    PENDING_AT_END = "PENDING_AT_END"
+    UNKNOWN = "UNKNOWN"
+
+
+@unique
+class ContributionKind(StrEnum):
+    """What set a pending bit, or would have had it not been set."""
+
+    SEND = "SEND"
+    IPI = "IPI"
+    BIND = "BIND"
+    VIRQ = "VIRQ"
+    PIRQ = "PIRQ"
+    GUEST_SET = "GUEST_SET"
+    XEN = "XEN"
+    """The hypervisor through a port of its own."""
+    BEFORE = "BEFORE"
+    """Pending already when the port was first seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """One entry of a pending token; `tsc` in host cycles, `seq` of the record it stands on."""
+
+    kind: ContributionKind
+    seq: int
+    tsc: int
+    tsc_hi: int
+    dom: int
+    vcpu: int
+    port: int
+    """The port it went through: the sender's for a send, the port itself otherwise."""
+    masked: bool = False
+    inferred: str = ""
+    """The rule, where no record shows it."""
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of a handler: an irq_handler_entry of a port."""
+
+    seq: int
+    dom: int
+    vcpu: int
+    port: int | None
+    irq: int | None
+    tsc: int
+    tsc_hi: int
+    exit_tsc: int | None = None
+    upcall_tsc: int | None = None
+    """Start of the upcall it ran in, where that was seen."""
+    cleared_tsc: int | None = None
+    """When its pending bit was cleared, where that was seen."""
+    cause: Cause = Cause.UNKNOWN
+    reason: str = ""
+    routes: tuple[Route, ...] = ()
+    evidence: str = "observed"
+    """`observed` or `inferred(rule)`."""
+    work: WorkVerdict | None = None
+    contributors: list[Contribution] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Send:
+    """One EVTCHNOP_send and its fate."""
+
+    seq: int
+    dom: int
+    vcpu: int
+    port: int
+    to_dom: int | None
+    to_port: int | None
+    tsc: int
+    tsc_hi: int
+    rc: int | None
+    fate: Fate = Fate.UNKNOWN
+    reason: str = ""
+    run_seq: int | None = None
+    """The run that answered it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """A place where Xen (or the guest) answered otherwise than the model."""
+
+    seq: int
+    tsc: int
+    file_offset: int
+    dom: int
+    vcpu: int
+    what: str
+    """The call as text, e.g. `bind_interdomain(remote_dom=1, remote_port=8)`."""
+    expected: str
+    found: str
+    around: list[str]
+    """The records before and after it, one line each."""
+
+
+def runs_schema() -> "pl.Schema":
+    """Columns of the table of runs; one row a `Run`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    contribution = pl.Struct(
+        {
+            "kind": pl.String,
+            "seq": pl.UInt64,
+            "tsc": pl.Int64,
+            "tsc_hi": pl.Int64,
+            "dom": pl.UInt16,
+            "vcpu": pl.UInt16,
+            "port": pl.UInt32,
+            "masked": pl.Boolean,
+            "inferred": pl.String,
+        },
+    )
+    return pl.Schema(
+        {
+            "seq": pl.UInt64,
+            "dom": pl.UInt16,
+            "vcpu": pl.UInt16,
+            "port": pl.UInt32,
+            "irq": pl.Int32,
+            "tsc": pl.Int64,
+            "tsc_hi": pl.Int64,
+            "exit_tsc": pl.Int64,
+            "upcall_tsc": pl.Int64,
+            "cleared_tsc": pl.Int64,
+            "cause": pl.String,
+            "reason": pl.String,
+            "routes": pl.List(pl.String),
+            "evidence": pl.String,
+            "work": pl.String,
+            "contributors": pl.List(contribution),
+        },
+    )
+
+
+def sends_schema() -> "pl.Schema":
+    """Columns of the table of sends; one row a `Send`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    return pl.Schema(
+        {
+            "seq": pl.UInt64,
+            "dom": pl.UInt16,
+            "vcpu": pl.UInt16,
+            "port": pl.UInt32,
+            "to_dom": pl.UInt16,
+            "to_port": pl.UInt32,
+            "tsc": pl.Int64,
+            "tsc_hi": pl.Int64,
+            "rc": pl.Int32,
+            "fate": pl.String,
+            "reason": pl.String,
+            "run_seq": pl.UInt64,
+        },
+    )
