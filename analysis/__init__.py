@@ -1,0 +1,1 @@
+"""Analysis: tables in, numbers and texts out. It makes no verdict of its own."""

@@ -1,0 +1,431 @@
+"""Belief: the model's state at a point of the trace, and how much of it is known.
+
+The model is two-valued. What the trace cannot know (ports that existed before the capture, tables
+of domains nobody took a snapshot of) is kept here, beside it: an answer that rests on such a thing
+is adopted, never compared.
+"""
+
+from typing import NamedTuple
+
+from evtrace.guest import bits, queue, unmask
+from evtrace.replay.calls import CHANGES_PORTS, Call
+from evtrace.replay.results import SnapshotCheck
+from evtrace.replay.snapshots import SeenChannel, SeenDomain
+from evtrace.replay.tokens import Channel
+from evtrace.xen.abi import (
+    DOMID_SELF,
+    FIFO_DEFAULT_PRIORITY,
+    FIFO_MASKED,
+    PAGE_WORDS,
+    EvtchnOp,
+    PortState,
+)
+from evtrace.xen.domain import Domain
+from evtrace.xen.effects import EffectKind
+from evtrace.xen.form import FormName
+from evtrace.xen.machine import Answer, Machine
+from evtrace.xen.port import Port
+from evtrace.xen.profiles import Profile
+from evtrace.xen.virqs import VirqClass, classify_virq
+
+ALLOCATING = frozenset(
+    {
+        EvtchnOp.ALLOC_UNBOUND,
+        EvtchnOp.BIND_INTERDOMAIN,
+        EvtchnOp.BIND_VIRQ,
+        EvtchnOp.BIND_PIRQ,
+        EvtchnOp.BIND_IPI,
+    },
+)
+"""Operations that answer with a new port: the lowest free one."""
+
+ON_A_PORT = frozenset(
+    {
+        EvtchnOp.CLOSE,
+        EvtchnOp.SEND,
+        EvtchnOp.BIND_VCPU,
+        EvtchnOp.UNMASK,
+        EvtchnOp.SET_PRIORITY,
+    },
+)
+"""Operations whose first argument is a port of the caller."""
+
+
+class Event(NamedTuple):
+    """A port on which the model raised an event."""
+
+    dom: int
+    vcpu: int
+    port: int
+    masked: bool
+
+
+class Belief:
+    """A machine, and what of its state is known."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        fifo: dict[int, bool] | None = None,
+        vcpus: dict[int, int] | None = None,
+        *,
+        masked_at_init: bool = True,
+    ) -> None:
+        """Start with no domain.
+
+        `fifo` and `vcpus` hold what the trace's facts say of each domain; `masked_at_init` whether
+        its kernel masks every port before it is used, as Linux does.
+        """
+        self.machine = Machine(profile, record_memory=False)
+        self.host_irqs: dict[int, Channel] = {}
+        """The host's irq -> the port its PIRQ is bound to, as a snapshot showed it."""
+        self.start_tsc = 0
+        """Time of the first snapshot: what happened before is not known."""
+        self._fifo = fifo or {}
+        self._vcpus = vcpus or {}
+        self._masked_at_init = masked_at_init
+        self._complete: set[int] = set()  # domains whose port table is known
+        self._assumed: set[Channel] = set()  # ports in use, bound to something unknown
+
+    def clone(self) -> "Belief":
+        """Give an independent copy, to try an order of calls on."""
+        copy = object.__new__(Belief)
+        copy.__dict__.update(self.__dict__)
+        copy.machine = self.machine.clone()
+        copy._complete = set(self._complete)  # noqa: SLF001  a copy of ourselves
+        copy._assumed = set(self._assumed)  # noqa: SLF001
+        return copy
+
+    # --- what is known ---------------------------------------------------------------------
+
+    def state(self, channel: Channel) -> PortState | None:
+        """Give the port's state; None if it is not in use."""
+        port = self._port(channel)
+        return port.state if port else None
+
+    def is_assumed(self, channel: Channel) -> bool:
+        """Tell whether the port is in use, bound to something that is not known."""
+        return channel in self._assumed
+
+    def peer(self, channel: Channel) -> Channel:
+        """Give the other end of an interdomain port."""
+        port = self._port(channel)
+        return (port.remote_dom, port.remote_port) if port else channel
+
+    def target_of_send(self, channel: Channel) -> Channel | None:
+        """Give the port that a send on `channel` sets pending."""
+        state = self.state(channel)
+        if channel in self._assumed or state not in {PortState.INTERDOMAIN, PortState.IPI}:
+            return None
+        return channel if state is PortState.IPI else self.peer(channel)
+
+    def home(self, channel: Channel) -> tuple[int, int] | None:
+        """Give (vCPU, priority) to which the port's next event goes."""
+        port = self._port(channel)
+        return (port.notify_vcpu, port.priority) if port else None
+
+    def queue(self, channel: Channel) -> tuple[int, int] | None:
+        """Give (vCPU, priority) of the FIFO queue on which the port is linked, if it is."""
+        port = self._port(channel)
+        form = self.domain(channel[0]).form
+        if port is None or form.name != "fifo" or not form.linked(channel[1]):
+            return None
+        return port.last_vcpu, port.last_priority
+
+    def masked(self, channel: Channel) -> bool:
+        """Tell whether the port is masked."""
+        return self.domain(channel[0]).form.masked(channel[1])
+
+    def pirq_port(self, dom: int, pirq: int) -> Channel | None:
+        """Give the port to which a domain has bound a PIRQ."""
+        port = self.domain(dom).pirq_ports.get(pirq)
+        return None if port is None else (dom, port)
+
+    def domain(self, domid: int, vcpu: int = 0) -> Domain:
+        """Give a domain of the machine, seeding an empty one if it was never seen."""
+        domain = self.machine.domains.get(domid)
+        if domain is None:
+            form = FormName.FIFO if self._fifo.get(domid, True) else FormName.TWO_LEVEL
+            vcpus = max(self._vcpus.get(domid, 1), vcpu + 1)
+            domain = self.machine.seed_domain(domid, vcpus, form)
+            self._map_words(domain, 0)
+        domain.ensure_vcpu(vcpu)
+        return domain
+
+    def _map_words(self, domain: Domain, port: int) -> None:
+        """Let the event words up to `port` exist, masked if the kernel masks what it never used."""
+        if domain.fifo is None:
+            if self._masked_at_init and port == 0:
+                bits.mask_all(domain)
+            return
+        mask = FIFO_MASKED if self._masked_at_init else 0
+        mapped = len(domain.fifo.array) * PAGE_WORDS
+        while mapped <= port:
+            for number in range(mapped, mapped + PAGE_WORDS):
+                domain.fifo.seed_port(Port(number), mask)
+            mapped += PAGE_WORDS
+
+    def _port(self, channel: Channel) -> Port | None:
+        domain = self.machine.domains.get(channel[0])
+        return domain.port(channel[1]) if domain else None
+
+    # --- calls -----------------------------------------------------------------------------
+
+    def prepare(self, call: Call) -> str:
+        """Make room in the model for what the call shows to have existed before the capture.
+
+        Gives the reason why the answer cannot be predicted; empty if it can.
+        """
+        self.domain(call.dom, call.vcpu)
+        args = call.args or ()
+        if call.op in ON_A_PORT:
+            return self._adopt_port((call.dom, args[0]), call)
+        if call.op == EvtchnOp.STATUS:
+            return self._adopt_port((self.target(call), args[1]), call)
+        if call.op == EvtchnOp.BIND_INTERDOMAIN:
+            peer_dom = call.dom if args[0] == DOMID_SELF else args[0]
+            return self._adopt_peer((peer_dom, args[1]), call) or self._adopt_lower_ports(call)
+        if call.op in ALLOCATING:
+            return self._adopt_lower_ports(call)
+        return ""
+
+    def execute(self, call: Call) -> Answer:
+        """Let the model execute the call."""
+        return self.machine.hypercall(call.dom, call.vcpu, call.op, call.args or ())
+
+    def events(self) -> list[Event]:
+        """Take the events that the model raised since the last time."""
+        return [
+            Event(effect[1], effect[2], effect[3], bool(effect[5]))
+            for effect in self.machine.take_effects()
+            if effect[0] == EffectKind.SET_PENDING
+        ]
+
+    def target(self, call: Call) -> int:
+        """Give the domain that a call with a `dom` argument acts on."""
+        named = (call.args or (DOMID_SELF,))[0]
+        return call.dom if named == DOMID_SELF else named
+
+    def allocated(self, call: Call, answer: Answer) -> list[Channel]:
+        """Give the port that the call opened, if it opened one."""
+        if call.op not in ALLOCATING or answer.ret < 0 or not answer.out:
+            return []
+        owner = self._owner(call)
+        self._assumed.discard((owner, answer.out[0]))
+        return [(owner, answer.out[0])]
+
+    def _owner(self, call: Call) -> int:
+        """Give the domain in whose table an allocating call opens a port."""
+        return self.target(call) if call.op == EvtchnOp.ALLOC_UNBOUND else call.dom
+
+    def doubt(self, call: Call) -> None:
+        """Take note of a call whose effect is not known: tables it may have changed are open."""
+        if call.op in CHANGES_PORTS:
+            self._complete -= call.touches()
+
+    def follow_observed(self, call: Call, answer: Answer) -> None:
+        """After a divergence, go on from what Xen really answered, as far as it tells."""
+        if call.op not in ALLOCATING or call.rc is None:
+            return
+        owner = self._owner(call)
+        domain = self.domain(owner)
+        opened = domain.port(answer.out[0]) if answer.ret >= 0 and answer.out else None
+        if opened is not None:
+            domain.forget_port(opened.number)
+        if call.rc >= 0 and call.outputs:
+            self._assume((owner, call.outputs[0]))
+
+    def _adopt_port(self, channel: Channel, call: Call) -> str:
+        if channel in self._assumed:
+            if call.op == EvtchnOp.CLOSE and call.rc == 0:
+                self._assumed.discard(channel)
+            return f"what d{channel[0]}:{channel[1]} is bound to is not known"
+        if channel[0] in self._complete or self._port(channel) is not None:
+            return ""
+        if call.rc == 0 and call.op != EvtchnOp.CLOSE:
+            self._assume(channel)
+        return f"d{channel[0]}:{channel[1]} was not seen before"
+
+    def _adopt_peer(self, channel: Channel, call: Call) -> str:
+        """Open the port that a successful bind_interdomain must have found waiting for it."""
+        known = channel[0] in self._complete or self._port(channel) is not None
+        if known and channel not in self._assumed:
+            return ""
+        if call.rc == 0:
+            self._assumed.discard(channel)
+            domain = self.domain(channel[0])
+            if domain.port(channel[1]) is not None:
+                domain.forget_port(channel[1])
+            domain.seed_port(channel[1], PortState.UNBOUND, remote_dom=call.dom)
+        return f"d{channel[0]}:{channel[1]} was not seen before"
+
+    def _adopt_lower_ports(self, call: Call) -> str:
+        """Xen gives the lowest free port, so all below the one it gave are in use."""
+        owner = self._owner(call)
+        if owner in self._complete or call.rc is None:
+            return ""
+        if call.rc < 0:
+            return f"the port table of d{owner} is not known"
+        domain = self.domain(owner)
+        given = call.outputs[0] if call.outputs else 0
+        self._map_words(domain, given)
+        below = [
+            port
+            for port in range(1, given)
+            if domain.port(port) is None and not domain.form.linked(port)
+        ]
+        for port in below:
+            self._assume((owner, port))
+        return f"the port table of d{owner} is not known" if below else ""
+
+    def _assume(self, channel: Channel) -> None:
+        """Note that a port is in use, bound to something that is not known."""
+        self._assumed.add(channel)
+        domain = self.domain(channel[0])
+        if domain.port(channel[1]) is None:
+            domain.seed_port(channel[1], PortState.UNBOUND, remote_dom=channel[0])
+
+    # --- what guests and Xen do outside calls ------------------------------------------------
+
+    def mask(self, channel: Channel) -> None:
+        """Follow the guest: it masks a port."""
+        bits.mask(self.domain(channel[0]), channel[1])
+
+    def unmask(self, channel: Channel, vcpu: int) -> None:
+        """Follow the guest: it unmasks a port, less the hypercall that a trace shows by itself."""
+        domain = self.domain(channel[0], vcpu)
+        unmask.unmask_memory(domain.vcpus[vcpu], channel[1])
+
+    def clear(self, channel: Channel) -> None:
+        """Follow the guest: it takes an event, off its queue and out of the pending bit."""
+        self.consume(channel)
+        bits.clear_pending(self.domain(channel[0]), channel[1])
+
+    def set_pending(self, channel: Channel) -> None:
+        """Follow the guest: it sets a pending bit itself."""
+        bits.set_pending(self.domain(channel[0]), channel[1])
+
+    def consume(self, channel: Channel) -> None:
+        """Follow the guest: it takes a port off its FIFO queue."""
+        home = self.queue(channel)
+        if home is not None:
+            queue.consume_until(self.machine, channel[0], home[0], channel[1])
+
+    def upcall(self, dom: int, vcpu: int) -> None:
+        """Follow the guest: it enters the upcall and takes its flag, and in 2-level the selector."""
+        domain = self.domain(dom, vcpu)
+        bits.clear_upcall_pending(domain.vcpus[vcpu])
+        if domain.fifo is None:
+            domain.memory.write(domain.vcpus[vcpu].selector_address, 0)
+
+    def raise_pirq(self, channel: Channel) -> None:
+        """Follow Xen: a physical interrupt for the port's PIRQ."""
+        port = self._port(channel)
+        if port is not None:
+            self.machine.raise_pirq(channel[0], port.pirq)
+
+    def raise_virq(self, dom: int, vcpu: int, virq: int) -> None:
+        """Follow Xen: a virtual interrupt for a vCPU or, of the other classes, for its domain."""
+        self.domain(dom, vcpu)
+        if classify_virq(virq, self.machine.profile) is VirqClass.VCPU:
+            self.machine.raise_vcpu_virq(dom, vcpu, virq)
+        else:
+            self.machine.raise_domain_virq(dom, virq)
+
+    def create_domain(self, dom: int, vcpus: int) -> None:
+        """Follow Xen: a new domain, whose port table is known to be empty."""
+        if dom not in self.machine.domains:
+            self.machine.create_domain(dom, vcpus)
+        self._complete.add(dom)
+
+    def destroy_domain(self, dom: int) -> None:
+        """Follow Xen: a domain is gone."""
+        if dom in self.machine.domains:
+            self.machine.destroy_domain(dom)
+        self._assumed = {channel for channel in self._assumed if channel[0] != dom}
+
+    # --- snapshots ---------------------------------------------------------------------------
+
+    def meet_snapshot(self, domains: list[SeenDomain]) -> list[SnapshotCheck]:
+        """Seed the domains that are not known; hold the others against the model."""
+        new = [seen for seen in domains if seen.dom not in self._complete]
+        checks = [self._check(seen) for seen in domains if seen.dom in self._complete]
+        for seen in new:
+            self._seed_domain(seen)
+        for seen in new:
+            for channel in seen.channels:
+                self._seed_channel(seen.dom, channel)
+        return checks
+
+    def _seed_domain(self, seen: SeenDomain) -> None:
+        if seen.fifo is not None:
+            self._fifo.setdefault(seen.dom, seen.fifo)
+        vcpus = max((channel.vcpu for channel in seen.channels), default=0)
+        domain = self.domain(seen.dom, vcpus)
+        for port in list(domain.ports):
+            if port.state > PortState.RESERVED:
+                domain.forget_port(port.number)
+        self._assumed = {channel for channel in self._assumed if channel[0] != seen.dom}
+        self._complete.add(seen.dom)
+        self.start_tsc = max(self.start_tsc, seen.tsc)
+
+    def _seed_channel(self, dom: int, seen: SeenChannel) -> None:
+        """Open a port as a snapshot shows it, and the other end in a domain without snapshot."""
+        if seen.state is PortState.PIRQ:
+            self.host_irqs[seen.peer_port] = (dom, seen.port)
+        self.domain(dom).seed_port(
+            seen.port,
+            seen.state,
+            notify_vcpu=seen.vcpu,
+            remote_dom=seen.peer,
+            remote_port=seen.peer_port,
+            virq=seen.peer,
+            pirq=seen.peer,
+            pending=bool(seen.pending),
+            masked=bool(seen.masked),
+            linked=seen.linked,
+            priority=FIFO_DEFAULT_PRIORITY if seen.priority is None else seen.priority,
+        )
+        if seen.state is PortState.INTERDOMAIN and seen.peer not in self._complete:
+            other = self.domain(seen.peer)
+            if other.port(seen.peer_port) is None:
+                other.seed_port(
+                    seen.peer_port,
+                    PortState.INTERDOMAIN,
+                    remote_dom=dom,
+                    remote_port=seen.port,
+                )
+
+    def _check(self, seen: SeenDomain) -> SnapshotCheck:
+        domain = self.domain(seen.dom)
+        model = {
+            port.number: _describe(port) for port in domain.ports if port.state > PortState.RESERVED
+        }
+        snapshot = {channel.port: _describe_seen(channel) for channel in seen.channels}
+        differences = [
+            f"d{seen.dom}:{port} is {model.get(port, 'closed')} by the trace, "
+            f"{snapshot.get(port, 'closed')} in the snapshot"
+            for port in sorted(model.keys() | snapshot.keys())
+            if model.get(port) != snapshot.get(port)
+        ]
+        return SnapshotCheck(seen.dom, seen.tsc, len(snapshot), differences)
+
+
+def _describe(port: Port) -> str:
+    peers = {
+        PortState.UNBOUND: f" for d{port.remote_dom}",
+        PortState.INTERDOMAIN: f" to d{port.remote_dom}:{port.remote_port}",
+        PortState.PIRQ: f" {port.pirq}",
+        PortState.VIRQ: f" {port.virq}",
+    }
+    return f"{port.state.name.lower()}{peers.get(port.state, '')}"
+
+
+def _describe_seen(seen: SeenChannel) -> str:
+    peers = {
+        PortState.UNBOUND: f" for d{seen.peer}",
+        PortState.INTERDOMAIN: f" to d{seen.peer}:{seen.peer_port}",
+        PortState.PIRQ: f" {seen.peer}",
+        PortState.VIRQ: f" {seen.peer}",
+    }
+    return f"{seen.state.name.lower()}{peers.get(seen.state, '')}"

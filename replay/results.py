@@ -1,0 +1,58 @@
+"""What a replay found: counts, runs, sends, divergences."""
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from evtrace.verdicts import Divergence, Run, Send, runs_schema, sends_schema
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCheck:
+    """A later snapshot held against the model's port table of that moment."""
+
+    dom: int
+    tsc: int
+    channels: int
+    differences: list[str]
+
+
+@dataclass(slots=True)
+class Results:
+    """Everything one replay found.
+
+    `compared + adopted + unknown + uncovered == hypercalls`: answers that were predicted and
+    compared, that could not be predicted, calls without a result or arguments, and hypercall
+    records without a captured call.
+    """
+
+    hypercalls: int = 0
+    compared: int = 0
+    adopted: int = 0
+    unknown: int = 0
+    uncovered: int = 0
+    with_record: int = 0
+    """Calls that a hypercall record of xentrace narrows."""
+    adoptions: dict[str, int] = field(default_factory=dict)
+    """Reason -> number of adopted answers."""
+    upcalls: int = 0
+    empty_upcalls: int = 0
+    no_work: int = 0
+    runs: list[Run] = field(default_factory=list)
+    sends: list[Send] = field(default_factory=list)
+    divergences: list[Divergence] = field(default_factory=list)
+    snapshot_checks: list[SnapshotCheck] = field(default_factory=list)
+
+    def runs_frame(self) -> "pl.DataFrame":
+        """Give the table of runs (`verdicts.runs_schema`)."""
+        import polars as pl  # noqa: PLC0415  a replay without tables needs none
+
+        return pl.DataFrame([asdict(run) for run in self.runs], runs_schema())
+
+    def sends_frame(self) -> "pl.DataFrame":
+        """Give the table of sends (`verdicts.sends_schema`)."""
+        import polars as pl  # noqa: PLC0415  a replay without tables needs none
+
+        return pl.DataFrame([asdict(send) for send in self.sends], sends_schema())

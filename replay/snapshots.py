@@ -1,0 +1,84 @@
+"""Snapshots inside a trace: the channels of a domain as they stood at a stated time."""
+
+from dataclasses import dataclass, field
+
+from evtrace.timeline import Kind, Row
+from evtrace.tracefile.family import ChannelBits, FactKey
+from evtrace.xen.abi import PortState
+
+
+@dataclass(frozen=True, slots=True)
+class SeenChannel:
+    """One channel of a snapshot. `pending`, `masked` are None where it did not show them."""
+
+    port: int
+    state: PortState
+    vcpu: int
+    peer: int
+    """Remote domain, VIRQ or PIRQ, by `state`."""
+    peer_port: int
+    """Remote port, or the host's irq behind a PIRQ."""
+    priority: int | None
+    pending: bool | None
+    masked: bool | None
+    linked: bool
+
+
+@dataclass(slots=True)
+class SeenDomain:
+    """All channels of one domain at one time; a port that is not listed was closed."""
+
+    dom: int
+    tsc: int
+    seq: int
+    fifo: bool | None = None
+    channels: list[SeenChannel] = field(default_factory=list)
+
+
+class SnapshotCollector:
+    """Gathers the rows of snapshots until a row of another kind ends them."""
+
+    def __init__(self) -> None:
+        """Start with nothing gathered."""
+        self._domains: dict[int, SeenDomain] = {}
+
+    def take(self, row: Row) -> bool:
+        """Take a row that belongs to a snapshot; False if it does not."""
+        if row.kind == Kind.CHANNEL:
+            self._channel(row)
+            return True
+        if row.kind == Kind.FACT:
+            if row.a0 == FactKey.SNAPSHOT and row.dom is not None:
+                self._domain(row)
+            return True
+        return row.kind in {Kind.TEXT, Kind.COVERAGE}
+
+    def finished(self) -> list[SeenDomain]:
+        """Give the domains gathered since the last time, and forget them."""
+        domains = list(self._domains.values())
+        self._domains.clear()
+        return domains
+
+    def _domain(self, row: Row) -> SeenDomain:
+        dom = row.dom or 0
+        return self._domains.setdefault(dom, SeenDomain(dom, row.tsc_lo, row.seq))
+
+    def _channel(self, row: Row) -> None:
+        domain = self._domain(row)
+        bits = ChannelBits((row.a1 or 0) & ~0xFF)
+        known = ChannelBits.BITS_KNOWN in bits
+        if ChannelBits.FORM_KNOWN in bits:
+            domain.fifo = ChannelBits.FIFO in bits
+        domain.channels.append(
+            SeenChannel(
+                port=row.port or 0,
+                state=PortState((row.a1 or 0) & 0xFF),
+                vcpu=row.vcpu or 0,
+                peer=row.a2 or 0,
+                peer_port=row.a3 or 0,
+                priority=row.a4,
+                pending=ChannelBits.PENDING in bits if known else None,
+                masked=ChannelBits.MASKED in bits if known else None,
+                linked=ChannelBits.LINKED in bits,
+            ),
+        )

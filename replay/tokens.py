@@ -1,0 +1,113 @@
+"""Pending tokens: everything that contributed to a pending bit since it was last consumed.
+
+One token a (domain, port). Setting the bit adds a contribution, the guest's clearing consumes the
+token, and the handler run that follows is explained by what the token held.
+"""
+
+from dataclasses import dataclass, field
+
+from evtrace.verdicts import Contribution, Fate, Run, Send
+
+Channel = tuple[int, int]
+"""A local port: (domain, port)."""
+
+
+@dataclass(slots=True)
+class Token:
+    """Contributions of one pending bit, each with the send it came from, if it came from one."""
+
+    parts: list[tuple[Contribution, Send | None]] = field(default_factory=list)
+    queue: tuple[int, int] | None = None
+    """FIFO: (vcpu, priority) of the queue on which the event was first linked."""
+    resent: bool = False
+    """It was set while masked, and an unmask let it through."""
+
+    @property
+    def contributions(self) -> list[Contribution]:
+        """The contributions in the order in which they were made."""
+        return [part for part, _ in self.parts]
+
+
+@dataclass(slots=True)
+class Consumption:
+    """A token that the guest took by clearing the pending bit, waiting for its handler's run."""
+
+    token: Token
+    tsc: int
+
+
+@dataclass(slots=True)
+class Answered:
+    """The last run of a port, and the parts of its token that it may have come too early for."""
+
+    run: Run
+    tsc: int
+    disputed: list[tuple[Contribution, Send | None]]
+
+
+class TokenBook:
+    """The open tokens, and for each port the run that consumed the one before."""
+
+    def __init__(self) -> None:
+        """Start with nothing pending."""
+        self._open: dict[Channel, Token] = {}
+        self._answered: dict[Channel, Answered] = {}
+
+    def add(self, channel: Channel, contribution: Contribution, send: Send | None) -> None:
+        """Add a contribution to the port's token."""
+        self._open.setdefault(channel, Token()).parts.append((contribution, send))
+
+    def open_token(self, channel: Channel) -> Token | None:
+        """Give the port's open token, if something contributed to one."""
+        return self._open.get(channel)
+
+    def consume(self, channel: Channel) -> Token:
+        """Take the port's token; an empty one if nothing contributed."""
+        return self._open.pop(channel, None) or Token()
+
+    def last_consumed(self, channel: Channel) -> int | None:
+        """Give the host TSC at which the token before was consumed."""
+        answered = self._answered.get(channel)
+        return answered.tsc if answered else None
+
+    def answer(self, channel: Channel, token: Token, run: Run, consumed_tsc: int) -> None:
+        """Let `run` answer everything in `token`: the first send is delivered, others coalesced."""
+        run.contributors = token.contributions
+        for place, (_, send) in enumerate(token.parts):
+            if send is not None:
+                send.fate = Fate.COALESCED if place else Fate.DELIVERED
+                send.run_seq = run.seq
+        disputed = [part for part in token.parts if part[0].tsc_hi > consumed_tsc]
+        self._answered[channel] = Answered(run, consumed_tsc, disputed)
+
+    def extend(self, run: Run, token: Token) -> None:
+        """Let a run that is under way answer what was cleared before its end, too."""
+        for part, send in token.parts:
+            if send is not None:
+                send.fate = Fate.COALESCED if run.contributors else Fate.DELIVERED
+                send.run_seq = run.seq
+            run.contributors.append(part)
+
+    def reclaim(self, channel: Channel) -> Token | None:
+        """Take back a call that the run before was credited with, though it may have come later.
+
+        A call takes effect somewhere in its interval. If the bit was cleared within that interval
+        and then found set again with nothing else to explain it, the call came after the clearing.
+        """
+        answered = self._answered.get(channel)
+        if answered is None or not answered.disputed:
+            return None
+        part = answered.disputed.pop()
+        if len(answered.run.contributors) < 2:
+            return None
+        answered.run.contributors.remove(part[0])
+        return Token(parts=[part])
+
+    def drop(self, channel: Channel) -> Token:
+        """Forget a port: it was closed. Gives what was pending on it."""
+        self._answered.pop(channel, None)
+        return self.consume(channel)
+
+    def remaining(self) -> list[tuple[Channel, Token]]:
+        """Give the tokens that nobody consumed."""
+        return list(self._open.items())

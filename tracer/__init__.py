@@ -1,0 +1,1 @@
+"""Capturing: everything that ends in a trace file."""

@@ -1,0 +1,1 @@
+"""Importers: captures of other tools, joined into one trace."""
