@@ -127,8 +127,8 @@ class Belief:
     def queue(self, channel: Channel) -> tuple[int, int] | None:
         """Give (vCPU, priority) of the FIFO queue on which the port is linked, if it is."""
         port = self._port(channel)
-        form = self.domain(channel[0]).form
-        if port is None or form.name != "fifo" or not form.linked(channel[1]):
+        fifo = self.domain(channel[0]).fifo
+        if port is None or fifo is None or not fifo.linked(channel[1]):
             return None
         return port.last_vcpu, port.last_priority
 

@@ -156,11 +156,14 @@ class Follow:
 
     def _after(self, call: Call, answer: Answer) -> None:
         """Keep the books that hang on ports: a closed one forgets, a new one has a new owner."""
+        args = call.args or ()
         if answer.ret < 0:
             return
         match call.op:
-            case EvtchnOp.CLOSE if call.args:
-                self._runs.closed((call.dom, call.args[0]))
+            case EvtchnOp.CLOSE:
+                self._runs.closed((call.dom, args[0]))
+            case EvtchnOp.UNMASK:
+                self._note_queue((call.dom, args[0]))
             case EvtchnOp.RESET | EvtchnOp.RESET_CONT:
                 self._runs.closed_all(self._belief.target(call))
             case _:
@@ -211,10 +214,14 @@ class Follow:
             if raised is not None:
                 part = raised.contribution(event.masked)
                 self._runs.contribute(channel, part, raised.send)
-            token = self._tokens.open_token(channel)
-            if token is not None and token.queue is None:
-                token.queue = self._belief.queue(channel)
+            self._note_queue(channel)
         return bool(events)
+
+    def _note_queue(self, channel: Channel) -> None:
+        """Remember on which FIFO queue a pending event was first linked."""
+        token = self._tokens.open_token(channel)
+        if token is not None and token.queue is None:
+            token.queue = self._belief.queue(channel)
 
     def _resend(self, channel: Channel) -> None:
         """Note that an unmask lets through what was set while the port was masked."""

@@ -57,6 +57,19 @@ class Clock:
         """Tell whether its events may be ordered with the host's as they are."""
         return self.kind in {ClockKind.HOST, ClockKind.UNTOLD}
 
+    def describe(self, dom: int) -> str:
+        """Say in words what was found."""
+        match self.kind:
+            case ClockKind.HOST:
+                return f"its TSC is the host's ({self.events} events agree)"
+            case ClockKind.OFFSET:
+                lo, hi = self.offset
+                return f"host TSC = d{dom}'s + [{lo}, {hi}] ({self.events} events agree)"
+            case ClockKind.UNTOLD:
+                return "no record tells its TSC from the host's; taken to be the same"
+            case ClockKind.CONTRADICTORY:
+                return "its events fit the host's records with no constant offset; not joined"
+
 
 def find_clock(dom: int, guest: GuestTrace, occupancy: Occupancy) -> Clock:
     """Find the clock of `dom` from what its text and the stock records say of its vCPUs."""

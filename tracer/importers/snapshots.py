@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from evtrace.xen.abi import PortState
+from evtrace.xen.abi import PortState, Virq
 
 BEFORE = "before"
 AFTER = "after"
@@ -62,6 +62,14 @@ class Snapshot:
     """From debug key `s`."""
     strange: int = 0
     """Lines inside a dump that could not be read."""
+
+    def timer_ports(self, dom: int) -> dict[int, int]:
+        """Give the port of each vCPU's timer in a domain."""
+        return {
+            channel.vcpu: port
+            for port, channel in self.domains.get(dom, {}).items()
+            if channel.state is PortState.VIRQ and channel.peer == Virq.TIMER
+        }
 
     def merge(self, other: "Snapshot") -> list[str]:
         """Add what `other` shows of the same time; give where the two disagree."""

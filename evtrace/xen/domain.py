@@ -1,0 +1,314 @@
+"""A domain as event channels see it: its port table, vCPUs, memory and the form in use."""
+
+from collections.abc import Container
+from dataclasses import dataclass
+from enum import IntEnum, unique
+from typing import TYPE_CHECKING, Final
+
+from evtrace.xen.abi import (
+    FIFO_DEFAULT_PRIORITY,
+    FIFO_LINKED,
+    FIFO_MASKED,
+    FIFO_PENDING,
+    Errno,
+    HypercallError,
+    PortState,
+)
+from evtrace.xen.fifo import Fifo
+from evtrace.xen.form import Form
+from evtrace.xen.memory import SharedMemory, page_address
+from evtrace.xen.port import Port
+from evtrace.xen.twolevel import TwoLevel
+from evtrace.xen.vcpu import NO_POLL, Vcpu
+from evtrace.xen.virqs import VirqClass, classify_virq
+
+if TYPE_CHECKING:
+    from evtrace.xen.effects import Effect
+    from evtrace.xen.profiles import Profile
+
+NO_PORT_LIMIT: Final = 0x7FFF_FFFF
+"""`Limits.max_port` of a domain whose administrator set none."""
+
+_FREE = PortState.FREE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a domain may have and do, given at its creation."""
+
+    max_port: int = NO_PORT_LIMIT
+    """Highest port allowed by the administrator."""
+    nr_pirqs: int = 1 << 16
+    pirqs: Container[int] | None = None
+    """PIRQs that the domain may bind; None: all."""
+    gfns: int = 1 << 52
+    """Number of guest pages."""
+    read_only_gfns: Container[int] = ()
+    target: int | None = None
+    """Domain on which this one may act, as its device model."""
+
+
+@unique
+class Dying(IntEnum):
+    """How far a domain's death has come; a dead one can still be named."""
+
+    ALIVE = 0
+    DYING = 1
+    DEAD = 2
+
+
+class Domain:
+    """One domain. `Machine` creates it; the operations on it stand in the modules named for them."""
+
+    __slots__ = (
+        "domid",
+        "dying",
+        "effects",
+        "fifo",
+        "first_free",
+        "form",
+        "former_fifo",
+        "is_hvm",
+        "is_privileged",
+        "limits",
+        "memory",
+        "next_reset",
+        "pause_count",
+        "pirq_ports",
+        "polling",
+        "ports",
+        "profile",
+        "two_level",
+        "vcpus",
+        "word_bits",
+    )
+
+    def __init__(
+        self,
+        domid: int,
+        vcpus: int,
+        profile: "Profile",
+        effects: "list[Effect]",
+        *,
+        word_bits: int = 64,
+        is_privileged: bool = False,
+        is_hvm: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        self.domid = domid
+        self.profile = profile
+        self.effects = effects
+        """The machine's list, to which all domains append."""
+        self.word_bits = word_bits
+        self.is_privileged = is_privileged
+        self.is_hvm = is_hvm
+        self.limits = limits or Limits()
+        self.memory = SharedMemory()
+        self.vcpus = [Vcpu(self, vcpu_id) for vcpu_id in range(vcpus)]
+        self.ports: list[Port] = []
+        """The table as far as it has grown; a port at its end or beyond does not exist."""
+        self.first_free = 0
+        """No port below is free."""
+        self.two_level = TwoLevel(self)
+        self.fifo: Fifo | None = None
+        self.form: Form = self.two_level
+        """The form in use: one of the two."""
+        self.former_fifo: Fifo | None = None
+        """The FIFO form that the last operation ended: the changes in its pages are still told."""
+        self.dying = Dying.ALIVE
+        self.pause_count = 0
+        """How often its controller has paused it."""
+        self.next_reset = 0
+        """Where a reset in progress goes on; 0: none."""
+        self.polling = 0
+        """vCPUs that poll, as bits."""
+        self.pirq_ports: dict[int, int] = {}
+        self.allocate_port().state = PortState.RESERVED
+
+    # Ports
+
+    def lookup(self, number: int) -> Port | None:
+        """Find a port of the table, free or not; None: it does not exist."""
+        return self.ports[number] if 0 <= number < len(self.ports) else None
+
+    def port(self, number: int) -> Port | None:
+        """Find a port that is in use, port 0 included; None: free, or it does not exist."""
+        port = self.lookup(number)
+        return None if port is None or port.state == _FREE else port
+
+    def existing_port(self, number: int) -> Port:
+        """Find a port of the table, or refuse with EINVAL."""
+        port = self.lookup(number)
+        if port is None:
+            raise HypercallError(Errno.EINVAL)
+        return port
+
+    def allocate_port(self) -> Port:
+        """Give out the lowest port that is free and not busy; the table grows if need be.
+
+        The caller makes it something else than FREE, or leaves it. get_free_port
+        """
+        if self.dying:
+            raise HypercallError(Errno.EINVAL)
+        ports, form = self.ports, self.form
+        while self.first_free < len(ports) and ports[self.first_free].state != _FREE:
+            self.first_free += 1
+        number = self.first_free
+        while number < len(ports) and (ports[number].state != _FREE or form.linked(number)):
+            number += 1
+        if number > self.limits.max_port or number >= form.limit:
+            raise HypercallError(Errno.ENOSPC)
+        return ports[number] if number < len(ports) else self.ensure_port(number)
+
+    def free_port(self, port: Port) -> None:
+        """Free a port and take back its event; what is saved in Xen stays. evtchn_free."""
+        if port.usable or not self.profile.unusable_ports_left_alone:
+            self.form.clear_pending(port.number)
+        port.free()
+        self.first_free = min(self.first_free, port.number)
+
+    def is_usable(self, port: Port) -> bool:
+        """Will Xen touch the port's bits? Older versions never asked. evtchn_usable."""
+        return port.usable or not self.profile.unusable_ports_left_alone
+
+    def set_pending(self, port: Port, vcpu_id: int) -> None:
+        """Raise an event on a port for a vCPU. evtchn_port_set_pending."""
+        if self.is_usable(port):
+            self.form.set_pending(port, self.vcpus[vcpu_id])
+
+    def wake_pollers(self, number: int) -> None:
+        """Wake the vCPUs that poll for this port, or for any. evtchn_check_pollers."""
+        if not self.polling:
+            return
+        for vcpu in self.vcpus:
+            bit = 1 << vcpu.vcpu_id
+            if self.polling & bit and (vcpu.poll <= NO_POLL or vcpu.poll == number):
+                self.polling &= ~bit
+                vcpu.poll = NO_POLL
+                vcpu.unblock()
+
+    # Forms
+
+    def enter_fifo(self, form: Fifo) -> None:
+        """Switch to FIFO: pending bits are saved for later, all priorities the default. setup_ports."""
+        old = self.two_level
+        for port in self.ports[1 : old.limit]:
+            if old.pending(port.number):
+                port.saved_pending = True
+            form.init_port(port)
+        self.form = self.fifo = form
+
+    def leave_fifo(self) -> None:
+        """Forget the queues and the array; the pages keep what is in them. evtchn_fifo_destroy."""
+        self.former_fifo, self.fifo = self.fifo, None
+        self.form = self.two_level
+
+    def map_guest_page(self, gfn: int) -> int:
+        """Find the address of a page that the guest lends, or refuse with EINVAL."""
+        if gfn >= self.limits.gfns or gfn in self.limits.read_only_gfns:
+            raise HypercallError(Errno.EINVAL)
+        return page_address(gfn)
+
+    def page_views(self) -> list[Fifo]:
+        """Name what gives guest pages a meaning, before and after the last operation."""
+        return [form for form in (self.former_fifo, self.fifo) if form is not None]
+
+    # State from before a capture
+
+    def ensure_vcpu(self, vcpu_id: int) -> Vcpu:
+        """Find a vCPU; it and those below are added if missing, with control blocks in FIFO."""
+        while len(self.vcpus) <= vcpu_id:
+            self.vcpus.append(Vcpu(self, len(self.vcpus)))
+            if self.fifo:
+                self.fifo.seed_vcpu(len(self.vcpus) - 1)
+        return self.vcpus[vcpu_id]
+
+    def ensure_port(self, number: int) -> Port:
+        """Find a port of the table, which grows if need be."""
+        ports = self.ports
+        while len(ports) <= number:
+            first = len(ports)
+            ports.extend(Port(first + i) for i in range(self.profile.table_step))
+        return ports[number]
+
+    def seed_port(
+        self,
+        number: int,
+        state: PortState,
+        *,
+        notify_vcpu: int = 0,
+        remote_dom: int = 0,
+        remote_port: int = 0,
+        virq: int = 0,
+        pirq: int = 0,
+        xen_consumer: bool = False,
+        pending: bool = False,
+        masked: bool = False,
+        linked: bool = False,
+        priority: int = FIFO_DEFAULT_PRIORITY,
+    ) -> Port:
+        """Enter a port as it stood before a capture; no effect is told.
+
+        A linked port joins the end of its queue, so seed them in the order in which they came.
+        """
+        port = self.ensure_port(number)
+        vcpu = self.ensure_vcpu(notify_vcpu)
+        port.state, port.notify_vcpu, port.xen_consumer = state, notify_vcpu, xen_consumer
+        port.remote_dom, port.remote_port = remote_dom, remote_port
+        port.virq, port.pirq, port.priority = virq, pirq, priority
+        if state == PortState.VIRQ:
+            per_vcpu = classify_virq(virq, self.profile) == VirqClass.VCPU
+            (vcpu if per_vcpu else self.vcpus[0]).virqs[virq] = number
+        elif state == PortState.PIRQ:
+            self.pirq_ports[pirq] = number
+        self._seed_bits(port, pending=pending, masked=masked, linked=linked)
+        self.memory.journal.clear()
+        return port
+
+    def _seed_bits(self, port: Port, *, pending: bool, masked: bool, linked: bool) -> None:
+        if self.fifo:
+            word = pending * FIFO_PENDING | masked * FIFO_MASKED | linked * FIFO_LINKED
+            self.fifo.seed_port(port, word)
+            return
+        for bit, value in (
+            (self.two_level.pending_bit(port.number), pending),
+            (self.two_level.mask_bit(port.number), masked),
+        ):
+            (self.memory.set_bits if value else self.memory.clear_bits)(*bit)
+
+    def forget_port(self, number: int) -> None:
+        """Drop a port without any effect; its bits and a peer stay as they are."""
+        port = self.lookup(number)
+        if port is None or port.state <= PortState.RESERVED:
+            return
+        self.unlist(port)
+        port.free()
+        self.first_free = min(self.first_free, number)
+
+    def unlist(self, port: Port) -> None:
+        """Take a VIRQ or PIRQ port out of the tables by which an interrupt finds it."""
+        if port.state == PortState.VIRQ:
+            for vcpu in self.vcpus:
+                if vcpu.virqs.get(port.virq) == port.number:
+                    del vcpu.virqs[port.virq]
+        elif port.state == PortState.PIRQ:
+            del self.pirq_ports[port.pirq]
+
+    def clone(self, effects: "list[Effect]") -> "Domain":
+        """Copy all but the limits, which never change; the copy appends to `effects`."""
+        copy = Domain.__new__(Domain)
+        copy.domid, copy.profile, copy.effects = self.domid, self.profile, effects
+        copy.word_bits, copy.limits = self.word_bits, self.limits
+        copy.is_privileged, copy.is_hvm = self.is_privileged, self.is_hvm
+        copy.memory = self.memory.clone()
+        copy.vcpus = [vcpu.clone(copy) for vcpu in self.vcpus]
+        copy.ports = [port.clone() for port in self.ports]
+        copy.first_free, copy.next_reset = self.first_free, self.next_reset
+        copy.two_level = TwoLevel(copy)
+        copy.fifo = self.fifo.clone(copy) if self.fifo else None
+        copy.form = copy.fifo or copy.two_level
+        copy.former_fifo = None
+        copy.dying, copy.pause_count = self.dying, self.pause_count
+        copy.polling = self.polling
+        copy.pirq_ports = self.pirq_ports.copy()
+        return copy
