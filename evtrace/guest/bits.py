@@ -76,7 +76,11 @@ def fill_page(domain: "Domain", gfn: int, value: int) -> None:
     if gfn >= domain.limits.gfns:
         return
     first = page_address(gfn)
-    domain.memory.write_many(dict.fromkeys(range(first, first + PAGE_WORDS), value))
+    values = dict.fromkeys(range(first, first + PAGE_WORDS), value)
+    if domain.fifo and domain.fifo.uses_page(first):
+        domain.memory.write_many(values)
+    else:
+        domain.memory.words.update(values)
 
 
 def write_upcall_mask(vcpu: "Vcpu", value: int) -> None:

@@ -44,7 +44,7 @@ def unmask_memory(vcpu: "Vcpu", port: int) -> bool | None:
     if domain.fifo:
         bits.clear_mask(domain, port)
         return domain.form.pending(port)
-    bound = domain.lookup(port)
+    bound = domain.table.lookup(port)
     if (bound.notify_vcpu if bound else 0) != vcpu.vcpu_id:
         return True
     bits.clear_mask(domain, port)

@@ -1,132 +1,129 @@
-"""Coverage: which classes of records were captured, for whom and when.
+"""Which record classes were captured, for which domain and vCPU, and when.
 
-A verdict names the classes that it needed. Where one of them has a gap, the verdict is withheld and
-the gap is its reason.
+What a trace states (COVERAGE records) and what its stock records prove. A verdict asks here
+before it takes the absence of a record for the absence of an event.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import polars as pl
 
 from evtrace.timeline import RecordClass
+from evtrace.tracefile.facts import Coverage, Facts
+from evtrace.tracefile.survey import Survey
 
-if TYPE_CHECKING:
-    import polars as pl
+STOCK = RecordClass.HYPERCALL | RecordClass.SCHED | RecordClass.HVM | RecordClass.IRQ
+NOTHING = RecordClass(0)
 
-STOCK_CLASSES = RecordClass.HYPERCALL | RecordClass.SCHED | RecordClass.HVM | RecordClass.IRQ
-"""Classes that stock xentrace can hold; they cover every domain at once."""
-
-_LEVELS = (
-    ("C5", RecordClass.CALL | RecordClass.UPCALL | RecordClass.HANDLER | RecordClass.MEMORY
-     | RecordClass.QUEUE | RecordClass.RAISE),
-    ("C4", RecordClass.CALL | RecordClass.UPCALL | RecordClass.HANDLER),
-    ("C3", RecordClass.CALL),
-)  # fmt: skip
-
-_NAMES = {
-    RecordClass.CALL: "calls",
-    RecordClass.UPCALL: "upcalls",
-    RecordClass.HANDLER: "handler runs",
-    RecordClass.MEMORY: "shared-memory accesses",
-    RecordClass.QUEUE: "queue accesses",
-    RecordClass.EOI: "driver verdicts",
-    RecordClass.RAISE: "VIRQ raises",
-    RecordClass.IRQ: "interrupts",
-    RecordClass.SCHED: "scheduling",
-    RecordClass.HVM: "VM exits",
-    RecordClass.HYPERCALL: "hypercalls",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """`classes` were captured for a domain (None: all) and vCPU (None: all) from lo to hi."""
-
-    dom: int | None
-    vcpu: int | None
-    classes: RecordClass
-    tsc_lo: int
-    tsc_hi: int
-    """Host TSC cycles."""
+_C4 = RecordClass.CALL | RecordClass.UPCALL | RecordClass.HANDLER
+_C5 = _C4 | RecordClass.MEMORY | RecordClass.RAISE
 
 
 class CoverageMap:
-    """The coverage of a whole trace."""
+    """Answers whether classes were captured for a domain during a whole interval of host TSC."""
 
-    def __init__(self, entries: Iterable[Coverage]) -> None:
-        """Hold `entries`."""
-        self.entries = list(entries)
+    def __init__(self, facts: Facts, survey: Survey) -> None:
+        """Join what `facts` state with what the stock records of `survey` prove."""
+        self._facts = facts
+        self._call_words = survey.call_words
+        self._gaps = survey.lost
+        self.intervals: list[Coverage] = list(facts.coverage)
+        if survey.extent and survey.stock_classes:
+            self.intervals.append(Coverage(None, None, survey.stock_classes, *survey.extent))
+
+    def covered(self, dom: int, classes: RecordClass, lo: int, hi: int) -> bool:
+        """Whether every one of `classes` was captured for `dom` from `lo` to `hi`."""
+        return self.missing(dom, classes, lo, hi) is None
 
     def missing(self, dom: int, classes: RecordClass, lo: int, hi: int) -> str | None:
-        """Say in words which of `classes` was not captured of `dom` in all of [lo, hi].
-
-        None if everything was. Intervals of one class that touch each other count as one.
-        """
-        for wanted in classes:
-            spans = sorted(
-                (entry.tsc_lo, entry.tsc_hi)
-                for entry in self.entries
-                if wanted in entry.classes and entry.dom in {None, dom}
-            )
-            if not spans:
-                return f"{_NAMES[wanted]} of d{dom} were not captured"
-            gap = _first_gap(spans, lo, hi)
-            if gap is not None:
-                return f"{_NAMES[wanted]} of d{dom} were not captured at {gap}"
+        """Say which of `classes` was not captured for `dom` all the way, and why; None if all."""
+        for cls in classes:
+            reason = self._missing(dom, cls, lo, hi)
+            if reason:
+                return reason
         return None
 
-    def domains(self) -> list[int]:
-        """Name the domains that something other than stock records covers."""
-        return sorted(
-            {
-                entry.dom
-                for entry in self.entries
-                if entry.dom is not None and entry.classes & ~STOCK_CLASSES
-            },
-        )
+    def level(self, dom: int) -> str:
+        """Give the capture level of a domain, C0 (snapshot only) to C5 (every step)."""
+        classes = self.classes(dom)
+        whole = _C5
+        if self._facts.forms.get(dom) != 0:  # a 2-level domain has no queue to observe
+            whole |= RecordClass.QUEUE
+        if classes & whole == whole:
+            return "C5"
+        if classes & _C4 == _C4:
+            return "C4"
+        if RecordClass.CALL in classes:
+            return "C2" if 0 < self._call_words.get(dom, 0) <= 2 else "C3"
+        return "C1" if classes else "C0"
+
+    def overall_level(self, doms: frozenset[int] | set[int] = frozenset()) -> str:
+        """Give the lowest level of `doms`, or of all domains with records of evtrace's own."""
+        named = {interval.dom for interval in self._facts.coverage if interval.dom is not None}
+        levels = [self.level(dom) for dom in sorted(doms or named)]
+        everybody = "C1" if self.classes() & STOCK else "C0"
+        return min(levels, default=everybody)
 
     def classes(self, dom: int | None = None) -> RecordClass:
-        """Give the classes captured of `dom` at any time; of any domain if None."""
-        found = RecordClass(0)
-        for entry in self.entries:
-            if dom is None or entry.dom in {None, dom}:
-                found |= entry.classes
+        """Give the classes captured for `dom` at any time; of every domain if it is None."""
+        found = NOTHING
+        for interval in self.intervals:
+            if dom is None or interval.dom in {None, dom}:
+                found |= interval.classes
         return found
 
-    def level(self, dom: int | None = None) -> str:
-        """Give the level C0..C5 of what was captured of `dom` (of any domain if None)."""
-        classes = self.classes(dom)
-        for name, needed in _LEVELS:
-            if needed in classes:
-                return name
-        return "C1" if classes & STOCK_CLASSES else "C0"
+    @staticmethod
+    def has_upcalls(classes: RecordClass) -> bool:
+        """Whether an upcall that ran no handler can be told (L1)."""
+        return RecordClass.UPCALL | RecordClass.HANDLER in classes
 
-    def overall_level(self, doms: Iterable[int] = ()) -> str:
-        """Give the lowest level of the domains asked about; of those covered if none is named."""
-        return min((self.level(dom) for dom in doms or self.domains()), default=self.level())
+    @staticmethod
+    def has_runs(classes: RecordClass) -> bool:
+        """Whether handler runs can be told (L2)."""
+        return RecordClass.HANDLER in classes
 
-    def frame(self) -> "pl.DataFrame":
-        """Give a row an entry: `dom`, `vcpu`, `classes`, `tsc_lo`, `tsc_hi`."""
-        import polars as pl  # noqa: PLC0415  a replay without tables needs none
+    @staticmethod
+    def has_eoi(classes: RecordClass) -> bool:
+        """Whether the driver says if there was work (L3)."""
+        return RecordClass.EOI in classes
 
-        columns = {
-            "dom": pl.UInt16,
-            "vcpu": pl.UInt16,
-            "classes": pl.UInt32,
-            "tsc_lo": pl.Int64,
-            "tsc_hi": pl.Int64,
-        }
-        rows = [(e.dom, e.vcpu, int(e.classes), e.tsc_lo, e.tsc_hi) for e in self.entries]
-        return pl.DataFrame(rows, columns, orient="row")
+    def frame(self) -> pl.DataFrame:
+        """Give the intervals as a table: `dom`, `vcpu` (null: all), `classes`, `tsc_lo`, `tsc_hi`."""
+        return pl.DataFrame(
+            [(c.dom, c.vcpu, int(c.classes), c.tsc_lo, c.tsc_hi) for c in self.intervals],
+            {
+                "dom": pl.UInt16,
+                "vcpu": pl.UInt16,
+                "classes": pl.UInt32,
+                "tsc_lo": pl.Int64,
+                "tsc_hi": pl.Int64,
+            },
+            orient="row",
+        )
+
+    def _missing(self, dom: int, cls: RecordClass, lo: int, hi: int) -> str:
+        of = f"{(cls.name or '?').lower()} records of d{dom}"
+        able = [c for c in self.intervals if cls in c.classes and c.dom in {None, dom}]
+        if not able:
+            return f"no {of} were captured"
+        if cls in STOCK:
+            for gap in self._gaps:
+                if gap.first_tsc <= hi and lo <= gap.tsc:
+                    return f"{gap.count} records of pcpu {gap.pcpu} were lost"
+        for vcpu in {c.vcpu for c in able if c.vcpu is not None} or {None}:
+            own = [(c.tsc_lo, c.tsc_hi) for c in able if c.vcpu in {None, vcpu}]
+            hole = _first_hole(own, lo, hi)
+            if hole is not None:
+                where = "" if vcpu is None else f"v{vcpu}"
+                return f"no {of}{where} at {hole}"
+        return ""
 
 
-def _first_gap(spans: list[tuple[int, int]], lo: int, hi: int) -> int | None:
-    """Give the first time in [lo, hi] that no span holds."""
+def _first_hole(spans: list[tuple[int, int]], lo: int, hi: int) -> int | None:
+    """Give the first time in [lo, hi] that no span covers."""
     reached = lo
-    for first, last in spans:
-        if first > reached:
-            return reached
-        if last >= hi:
+    for start, end in sorted(spans):
+        if start > reached:
+            break
+        reached = max(reached, end + 1)
+        if reached > hi:
             return None
-        reached = max(reached, last)
-    return reached
+    return reached if reached <= hi else None

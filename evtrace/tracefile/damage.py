@@ -1,41 +1,62 @@
-"""Damage: what of a file could not be read, where, and how much of it."""
+"""What is wrong with a trace file, each finding with its place: reported, never fatal."""
 
 from dataclasses import dataclass
-from enum import StrEnum, unique
+from enum import StrEnum
 
 
-@unique
 class DamageKind(StrEnum):
-    """What is wrong at a place of a file."""
+    """Kinds of damage; `kept` tells those that cost no record."""
 
-    CUT_RECORD = "cut record"
-    """The file ends inside a record."""
-    CUT_HEADER = "cut window header"
-    SHORT_WINDOW = "window past the end"
-    """A window is said to be longer than what is left of the file."""
-    EMPTY_WINDOW = "empty window"
-    ODD_WINDOW = "window of odd size"
-    """A window's size is not a multiple of 4."""
-    NO_WINDOW = "no window header"
+    GARBAGE = "garbage"
     """Bytes between windows that belong to none."""
-    BROKEN_RECORDS = "broken records"
-    """Words inside a window that are no records."""
-    UNKNOWN_CLASS = "unknown class"
-    """Records whose event belongs to no class or to several; they are kept."""
-    TSC_BACKWARDS = "TSC going backwards"
-    """Records earlier than the one before on the same pCPU; they are kept in their place."""
-    BAD_LOST_RECORDS = "malformed LOST_RECORDS"
+    HEADER_CUT = "header_cut"
+    """The file ends inside a window's header."""
+    HEADER_BROKEN = "header_broken"
+    """A window's header names no window, yet what follows it is one."""
+    WINDOW_EMPTY = "window_empty"
+    """A window of size 0, which xentrace never writes."""
+    WINDOW_SIZE = "window_size"
+    """A window's size does not lead to the next window."""
+    WINDOW_CUT = "window_cut"
+    """The file ends inside a window."""
+    RECORD_CUT = "record_cut"
+    """A record is longer than what is left of its window."""
+    GARBLED = "garbled"
+    """Words inside a window that do not form records."""
+    UNKNOWN_CLASS = "unknown_class"
+    """A well-framed record of a class that Xen does not have."""
+    STRAY_HEADER = "stray_header"
+    """A window's header among the records of another window."""
+    TSC_BACKWARDS = "tsc_backwards"
+    """A TSC lower than the one before it on the same CPU."""
+    LOST_RECORDS = "lost_records"
+    """A LOST_RECORDS record that is not as Xen writes it."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the record is kept: `Damage.count` then counts records, else bytes."""
+        return self in _KEPT
 
 
-@dataclass(frozen=True, slots=True)
+_KEPT = {
+    DamageKind.UNKNOWN_CLASS,
+    DamageKind.STRAY_HEADER,
+    DamageKind.TSC_BACKWARDS,
+    DamageKind.LOST_RECORDS,
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class Damage:
-    """One kind of damage at a byte offset; `count` is in bytes or records, as `message` says."""
+    """One damaged place."""
 
-    kind: DamageKind
     offset: int
+    """Bytes from the start of the file (of what was decompressed, for `.zst`)."""
+    kind: DamageKind
     count: int
+    """Bytes skipped or missing; for kinds that are `kept`, records."""
     message: str
 
     def __str__(self) -> str:
-        """Give it as one line."""
-        return f"byte {self.offset}: {self.kind}: {self.message}"
+        """Say where and what."""
+        return f"byte {self.offset}: {self.message}"

@@ -1,18 +1,15 @@
-"""Facts: what a trace says of itself, read from its facts stream (docs/trace-format.md)."""
+"""What a trace says of itself: the FACT, COVERAGE and TEXT records of its facts stream."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import NamedTuple, TypeVar
 
 from evtrace.timeline import Kind, RecordClass
-from evtrace.tracefile.coverage import Coverage
 from evtrace.tracefile.family import (
     ALL_DOMAINS,
     ALL_VCPUS,
     FAMILY_EVENT,
-    FAMILY_MASK,
-    TEXT_BYTES,
+    FAMILY_VERSION,
     FactKey,
     GuestType,
     HzSource,
@@ -21,28 +18,30 @@ from evtrace.tracefile.family import (
     unpack_vcpu,
 )
 
-N = TypeVar("N", bound=IntEnum)
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Classes captured for a domain (None: all) and vCPU (None: all), in host TSC."""
+
+    dom: int | None
+    vcpu: int | None
+    classes: RecordClass
+    tsc_lo: int
+    tsc_hi: int
 
 
-class RawRecord(NamedTuple):
-    """One record as it stands in the file."""
-
-    event: int
-    tsc: int | None
-    words: tuple[int, ...]
-
-
-class Stream(NamedTuple):
-    """Whose records a stream that is no pCPU holds, and by which clock."""
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Whose records a stream that is not a physical CPU's holds, and by whose clock."""
 
     dom: int
     clock: int | None
-    """The domain whose TSC it is; None: the host's."""
+    """The domain whose TSC it carries; None for the host's."""
 
 
 @dataclass(slots=True)
 class Facts:
-    """What a trace says of itself; empty for a stock file."""
+    """Facts of a trace; what is not stated is None, UNKNOWN or absent from its dict."""
 
     format_version: int | None = None
     tsc_hz: int | None = None
@@ -50,127 +49,157 @@ class Facts:
     xen_version: tuple[int, int] | None = None
     timing: Timing = Timing.UNKNOWN
     clock_offsets: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Domain -> interval: host TSC = its TSC + offset."""
+    """By domain: host TSC = its TSC + something in [lowest, highest]."""
     forms: dict[int, int] = field(default_factory=dict)
-    """Domain -> 0 for 2-level, 1 for FIFO."""
+    """By domain: 0 for 2-level, 1 for FIFO."""
     guest_types: dict[int, GuestType] = field(default_factory=dict)
-    vcpus: dict[int, int] = field(default_factory=dict)
     domain_names: dict[int, str] = field(default_factory=dict)
     irq_names: dict[tuple[int, int], str] = field(default_factory=dict)
-    """(domain, irq) -> name of its handler."""
+    """By (domain, irq)."""
+    vcpus: dict[int, int] = field(default_factory=dict)
     streams: dict[int, Stream] = field(default_factory=dict)
+    coverage: list[Coverage] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
     unparsed: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Domain -> lines of its source that could not be parsed, lines in all."""
-    unparsed_examples: list[str] = field(default_factory=list)
-    coverage: list[Coverage] = field(default_factory=list)
-    """As recorded: in the clock of the domain it speaks of."""
+    """By domain: lines of its source that could not be parsed, lines in all."""
+    unparsed_lines: list[str] = field(default_factory=list)
+    """The first line of each kind that could not be parsed."""
+    unknown_records: int = 0
+    """Records of a family version or kind, or with a value, that this evtrace does not know."""
 
 
-def read_facts(records: Iterable[RawRecord]) -> Facts:
-    """Read the records of the facts stream, in file order; what is not known is passed over."""
-    facts = Facts()
-    texts = _Texts(facts)
-    for record in records:
-        if record.event & FAMILY_MASK != FAMILY_EVENT or not record.words:
-            continue
-        dom, vcpu = unpack_vcpu(record.words[0])
-        words = record.words[1:]
-        match record.event & 0xFF:
-            case Kind.FACT:
-                _take_fact(facts, dom, words)
-            case Kind.COVERAGE:
-                _take_coverage(facts, dom, vcpu, words)
-            case Kind.TEXT:
-                texts.take(dom, words)
-    return facts
+class FactReader:
+    """Collects facts record by record."""
 
+    def __init__(self) -> None:
+        """Start with nothing stated."""
+        self.facts = Facts()
+        self._texts: dict[tuple[int, int], _Text] = defaultdict(_Text)
 
-def joined(lo: int, hi: int, *, signed: bool = False) -> int:
-    """Join the halves of a 64-bit value."""
-    value = hi << 32 | lo
-    return value - (1 << 64) if signed and hi & 0x80000000 else value
+    def take(self, records: Iterable[tuple[int, Sequence[int]]]) -> None:
+        """Take (event, words) of family records; those of other kinds are passed over."""
+        for event, words in records:
+            try:
+                self._take(event - FAMILY_EVENT, words)
+            except ValueError:  # a number that no enumeration of ours has, or too few words
+                self.facts.unknown_records += 1
 
+    def finish(self) -> Facts:
+        """Give the facts, coverage in host TSC."""
+        facts = self.facts
+        facts.coverage = [self._in_host_time(coverage) for coverage in facts.coverage]
+        return facts
 
-def _known(numbers: type[N], value: int, default: N) -> N:
-    """Give the member called `value`; a number of a later version is as good as unknown."""
-    return numbers(value) if value in set(map(int, numbers)) else default
-
-
-def _take_fact(facts: Facts, dom: int, words: tuple[int, ...]) -> None:
-    if len(words) < 5:
-        return
-    key, value, value2 = words[0], joined(words[1], words[2]), joined(words[3], words[4])
-    match key:
-        case FactKey.FORMAT_VERSION:
-            facts.format_version = value
-        case FactKey.TSC_HZ:
-            facts.tsc_hz = value or None
-            facts.tsc_hz_source = _known(HzSource, value2, HzSource.UNKNOWN)
-        case FactKey.XEN_VERSION:
-            facts.xen_version = (value >> 16, value & 0xFFFF)
-        case FactKey.TIMING:
-            facts.timing = _known(Timing, value, Timing.UNKNOWN)
-        case FactKey.CLOCK_OFFSET:
-            interval = (joined(*words[1:3], signed=True), joined(*words[3:5], signed=True))
-            facts.clock_offsets[dom] = interval
-        case FactKey.FORM:
-            facts.forms[dom] = value
-        case FactKey.GUEST_TYPE:
-            facts.guest_types[dom] = _known(GuestType, value, GuestType.UNKNOWN)
-        case FactKey.VCPUS:
-            facts.vcpus[dom] = value
-        case FactKey.STREAM:
-            facts.streams[value] = Stream(dom, value2 - 1 if value2 else None)
-        case FactKey.UNPARSED:
-            facts.unparsed[dom] = (value, value2)
-
-
-def _take_coverage(facts: Facts, dom: int, vcpu: int, words: tuple[int, ...]) -> None:
-    if len(words) < 5:
-        return
-    facts.coverage.append(
-        Coverage(
-            None if dom == ALL_DOMAINS else dom,
-            None if vcpu == ALL_VCPUS else vcpu,
-            RecordClass(words[0]),
-            joined(*words[1:3]),
-            joined(*words[3:5]),
-        ),
-    )
-
-
-class _Texts:
-    """Puts the fragments of strings together."""
-
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
-        self._parts: dict[tuple[int, int], bytearray] = {}
-
-    def take(self, dom: int, words: tuple[int, ...]) -> None:
-        if not words:
+    def _take(self, kind: int, words: Sequence[int]) -> None:
+        if kind not in {Kind.FACT, Kind.COVERAGE, Kind.TEXT}:
             return
-        purpose, place, length = words[0] & 0xFF, words[0] >> 8 & 0xFF, words[0] >> 16
-        if place == 0:
-            self._parts[dom, purpose] = bytearray()
-        gathered = self._parts.get((dom, purpose))
-        if gathered is None or len(gathered) != place * TEXT_BYTES:
-            return  # a fragment before this one is missing
-        gathered += b"".join(word.to_bytes(4, "little") for word in words[1:])
-        if len(gathered) >= length:
-            del self._parts[dom, purpose]
-            self._whole(dom, purpose, gathered[:length].decode(errors="replace"))
+        (dom, vcpu), values = unpack_vcpu(words[0]) if words else (0, 0), words[1:]
+        if kind == Kind.FACT:
+            key, lo, hi, lo2, hi2 = _five(values)
+            self._fact(FactKey(key), dom, lo | hi << 32, lo2 | hi2 << 32)
+        elif kind == Kind.COVERAGE:
+            classes, lo, hi, lo2, hi2 = _five(values)
+            self.facts.coverage.append(
+                Coverage(
+                    None if dom == ALL_DOMAINS else dom,
+                    None if vcpu == ALL_VCPUS else vcpu,
+                    RecordClass(classes),
+                    _signed(lo | hi << 32),
+                    _signed(lo2 | hi2 << 32),
+                ),
+            )
+        elif values:
+            self._text(dom, values)
 
-    def _whole(self, dom: int, purpose: int, text: str) -> None:
-        facts = self._facts
+    def _fact(self, key: FactKey, dom: int, value: int, value2: int) -> None:
+        facts = self.facts
+        match key:
+            case FactKey.FORMAT_VERSION:
+                facts.format_version = value
+                facts.unknown_records += value > FAMILY_VERSION
+            case FactKey.TSC_HZ:
+                facts.tsc_hz, facts.tsc_hz_source = value, HzSource(value2)
+            case FactKey.XEN_VERSION:
+                facts.xen_version = value >> 16, value & 0xFFFF
+            case FactKey.TIMING:
+                facts.timing = Timing(value)
+            case FactKey.CLOCK_OFFSET:
+                facts.clock_offsets[dom] = _signed(value), _signed(value2)
+            case FactKey.FORM:
+                facts.forms[dom] = value
+            case FactKey.GUEST_TYPE:
+                facts.guest_types[dom] = GuestType(value)
+            case FactKey.STREAM:
+                facts.streams[value] = Stream(dom, value2 - 1 if value2 else None)
+            case FactKey.VCPUS:
+                facts.vcpus[dom] = value
+            case FactKey.UNPARSED:
+                facts.unparsed[dom] = value, value2
+            case FactKey.SNAPSHOT:
+                pass  # stands at its place in the timeline
+
+    def _text(self, dom: int, values: Sequence[int]) -> None:
+        purpose = TextPurpose(values[0] & 0xFF)
+        text = self._texts[dom, purpose]
+        if text.take(values) and purpose != TextPurpose.LOG:
+            self._state(purpose, dom, text.string())
+
+    def _state(self, purpose: TextPurpose, dom: int, string: str) -> None:
+        facts = self.facts
         match purpose:
             case TextPurpose.DOMAIN_NAME:
-                facts.domain_names[dom] = text
-            case TextPurpose.SOURCE:
-                facts.sources.append(text)
-            case TextPurpose.UNPARSED:
-                facts.unparsed_examples.append(text)
+                facts.domain_names[dom] = string
             case TextPurpose.IRQ_NAME:
-                irq, _, name = text.partition(" ")
-                if irq.isdecimal():
-                    facts.irq_names[dom, int(irq)] = name
+                irq, _, name = string.partition(" ")
+                facts.irq_names[dom, int(irq)] = name
+            case TextPurpose.SOURCE:
+                facts.sources.append(string)
+            case TextPurpose.UNPARSED:
+                facts.unparsed_lines.append(string)
+            case TextPurpose.LOG:
+                pass  # stands at its place in the timeline
+
+    def _in_host_time(self, coverage: Coverage) -> Coverage:
+        """Shift what was captured by a domain's own clock into the host's, generously."""
+        if coverage.dom not in self.facts.clock_offsets:
+            return coverage
+        lo, hi = self.facts.clock_offsets[coverage.dom]
+        return Coverage(
+            coverage.dom,
+            coverage.vcpu,
+            coverage.classes,
+            coverage.tsc_lo + lo,
+            coverage.tsc_hi + hi,
+        )
+
+
+class _Text:
+    """One string in the making; the fragments of one string follow each other."""
+
+    def __init__(self) -> None:
+        self._bytes = b""
+        self._length = 0
+
+    def take(self, values: Sequence[int]) -> bool:
+        """Take one fragment; True if it completes the string."""
+        header, *rest = values
+        if not header >> 8 & 0xFF:
+            self._bytes = b""
+        self._length = header >> 16
+        self._bytes += b"".join(word.to_bytes(4, "little") for word in rest)
+        return len(self._bytes) >= self._length
+
+    def string(self) -> str:
+        return self._bytes[: self._length].decode(errors="replace")
+
+
+def _five(values: Sequence[int]) -> tuple[int, int, int, int, int]:
+    """Give five words; those absent at the end count as 0."""
+    if not values:
+        raise ValueError("no words")
+    key, lo, hi, lo2, hi2 = (*values, 0, 0, 0, 0)[:5]
+    return key, lo, hi, lo2, hi2
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value

@@ -1,11 +1,10 @@
-"""The bytes of single records, stock and of evtrace's family."""
+"""The bytes of single records, stock ones and evtrace's own (evtrace/tracefile/family.py)."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from evtrace.errors import EvtraceError
+from evtrace.timeline import Kind, RecordClass
 from evtrace.tracefile.family import (
-    ALL_DOMAINS,
     ALL_VCPUS,
     MAX_WORDS,
     TEXT_BYTES,
@@ -14,94 +13,75 @@ from evtrace.tracefile.family import (
     family_event,
     pack_vcpu,
 )
-from evtrace.timeline import Kind
+from evtrace.tracefile.walk import WINDOW_HEADER
 
 CYCLES = 1 << 31
-WINDOW_HEADER = 0x2001F003
-"""Header word of TRC_TRACE_CPU_CHANGE, which starts a window: then i32 cpu and u32 size."""
-WINDOW_HEADER_BYTES = 12
+EVENT_MASK = 0x0FFFFFFF
 
-TEXT_MAX_BYTES = TEXT_BYTES * 255
-
-
-class RecordTooLongError(EvtraceError):
-    """A record with more words than the format has room for: a defect of the writer."""
+_MASK_32 = 0xFFFFFFFF
+_MASK_64 = 0xFFFFFFFFFFFFFFFF
+_WINDOW = struct.Struct("<IiI")
+_PLAIN = tuple(struct.Struct(f"<{1 + n}I") for n in range(MAX_WORDS + 1))
+_TIMED = tuple(struct.Struct(f"<IQ{n}I") for n in range(MAX_WORDS + 1))
 
 
 def encode(event: int, words: Sequence[int], tsc: int | None = None) -> bytes:
-    """Give the bytes of one record; `words` are unsigned 32-bit, at most seven."""
-    if len(words) > MAX_WORDS:
-        message = f"event {event:08x}: {len(words)} words, a record has room for {MAX_WORDS}"
-        raise RecordTooLongError(message)
-    header = event | len(words) << 28
-    masked = [word & 0xFFFFFFFF for word in words]
+    """Encode one record; without `tsc` it carries no cycles. Raises ValueError over 7 words."""
+    count = len(words)
+    if count > MAX_WORDS:
+        raise ValueError(f"event {event:#x}: {count} words, a record holds {MAX_WORDS}")
+    header = event & EVENT_MASK | count << 28
     if tsc is None:
-        return struct.pack(f"<{1 + len(masked)}I", header, *masked)
-    return struct.pack(f"<IQ{len(masked)}I", header | CYCLES, tsc, *masked)
+        return _PLAIN[count].pack(header, *words)
+    return _TIMED[count].pack(header | CYCLES, tsc & _MASK_64, *words)
 
 
-def encode_window(stream: int, records: bytes) -> bytes:
-    """Give a window: its header and the records of one pCPU or stream."""
-    return struct.pack("<IiI", WINDOW_HEADER, stream, len(records)) + records
+def encode_window(stream: int, size_bytes: int) -> bytes:
+    """Encode the header of a window that holds `size_bytes` of records."""
+    return _WINDOW.pack(WINDOW_HEADER, stream, size_bytes)
 
 
-def encode_family(kind: Kind, dom: int, vcpu: int, words: Iterable[int], tsc: int) -> bytes:
-    """Give a record of evtrace's family; `words` are those after the vCPU word."""
-    return encode(family_event(kind), [pack_vcpu(dom, vcpu), *words], tsc)
+def encode_family(kind: Kind, dom: int, vcpu: int, words: Sequence[int], tsc: int | None) -> bytes:
+    """Encode a record of evtrace's family; `words` follow the vCPU word, signed ones allowed."""
+    payload = [pack_vcpu(dom, vcpu), *(word & _MASK_32 for word in words)]
+    return encode(family_event(kind), payload, tsc)
 
 
-def encode_fact(
-    key: FactKey,
-    tsc: int,
-    value: int,
-    value2: int = 0,
-    *,
-    dom: int = ALL_DOMAINS,
-) -> bytes:
-    """Give a FACT; values are signed or unsigned 64-bit."""
+def encode_fact(key: FactKey, dom: int, value: int, value2: int = 0, *, tsc: int) -> bytes:
+    """Encode a fact of `dom` (`ALL_DOMAINS`: of the trace): two 64-bit values, signed or not."""
     words = [key, *_halves(value), *_halves(value2)]
     return encode_family(Kind.FACT, dom, ALL_VCPUS, words, tsc)
 
 
 def encode_coverage(
-    dom: int,
-    vcpu: int,
-    classes: int,
-    first_tsc: int,
-    last_tsc: int,
-    tsc: int,
+    dom: int, vcpu: int, classes: RecordClass, tsc_lo: int, tsc_hi: int, *, tsc: int
 ) -> bytes:
-    """Give a COVERAGE record: `classes` were captured from `first_tsc` to `last_tsc`."""
-    words = [classes, *_halves(first_tsc), *_halves(last_tsc)]
+    """Encode that `classes` were captured from `tsc_lo` to `tsc_hi` of the domain's clock."""
+    words = [classes, *_halves(tsc_lo), *_halves(tsc_hi)]
     return encode_family(Kind.COVERAGE, dom, vcpu, words, tsc)
 
 
 def encode_text(
-    purpose: TextPurpose,
-    text: str,
-    tsc: int,
-    *,
-    dom: int = ALL_DOMAINS,
-    vcpu: int = ALL_VCPUS,
+    purpose: TextPurpose, text: str, *, dom: int, tsc: int, vcpu: int = ALL_VCPUS
 ) -> bytes:
-    """Give the TEXT records of a string, in UTF-8, cut after `TEXT_MAX_BYTES`."""
-    raw = text.encode()[:TEXT_MAX_BYTES]
-    pieces = [raw[i : i + TEXT_BYTES] for i in range(0, len(raw), TEXT_BYTES)] or [b""]
+    """Encode a string as TEXT records one after the other; cut after 255 fragments."""
+    encoded = text.encode()[: 0xFF * TEXT_BYTES]
+    pieces = range(0, len(encoded) or 1, TEXT_BYTES)
     return b"".join(
         encode_family(
             Kind.TEXT,
             dom,
             vcpu,
-            [purpose | place << 8 | len(raw) << 16, *_text_words(piece)],
+            [purpose | number << 8 | len(encoded) << 16, *_text_words(encoded[at:])],
             tsc,
         )
-        for place, piece in enumerate(pieces)
+        for number, at in enumerate(pieces)
     )
 
 
-def _text_words(piece: bytes) -> tuple[int, ...]:
-    return struct.unpack("<5I", piece.ljust(TEXT_BYTES, b"\0"))
+def _text_words(rest: bytes) -> tuple[int, ...]:
+    return struct.unpack("<5I", rest[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0"))
 
 
 def _halves(value: int) -> tuple[int, int]:
-    return value & 0xFFFFFFFF, value >> 32 & 0xFFFFFFFF
+    return value & _MASK_32, value >> 32 & _MASK_32

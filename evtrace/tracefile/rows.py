@@ -1,211 +1,260 @@
-"""From records to the timeline: the records that matter, decoded, each with its vCPU.
+"""From raw records to the timeline: the records that matter, each with the vCPU it is about.
 
-A stock record names no vCPU; it belongs to the one that runs on its pCPU, which the scheduler's
-records tell. Family records name their vCPU themselves.
+A stock record names no vCPU; it is that of the vCPU which runs on the pCPU, known from the
+scheduler's records. A record of evtrace's family names its own.
 """
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from evtrace.timeline import Kind, Runstate, schema
-from evtrace.tracefile.family import FACTS_STREAM, FAMILY_EVENT, FAMILY_MASK
-from evtrace.tracefile.reader import TraceReader
+from evtrace.timeline import Kind, schema
+from evtrace.tracefile.family import (
+    ALL_DOMAINS,
+    ALL_VCPUS,
+    FACTS_STREAM,
+    FAMILY_EVENT,
+    FAMILY_MASK,
+    KIND_WORDS,
+)
+from evtrace.tracefile.load import WORDS
+from evtrace.tracefile.merge import LOST_RECORDS
 
-LOST_RECORDS = 0x1F001
-RUNSTATE_CHANGE = 0x21001
-RUNSTATE_MASK = 0xFFFFF00F
-CONTINUE_RUNNING = 0x21002
-WAKE = 0x28004
-BLOCK = 0x28006
-PV_HYPERCALLS = (0x20100D, 0x20200E)
-"""TRC_PV_HYPERCALL_V2 and, of each entry of a multicall, _SUBCALL: op in bits 0-19 of word 0."""
-PV_HYPERCALL_V1 = 0x201001
-PV_HYPERCALL_V1_64 = 0x201101
-VMMCALL = 0x82012
-VM_EXITS = (0x81002, 0x81102, 0x81003, 0x81103)
-VM_ENTRIES = (0x81001, 0x81401)
-INJ_VIRQ = 0x82004
-IRQ_HANDLED = 0x802008
+if TYPE_CHECKING:
+    from evtrace.tracefile.reader import TraceReader
 
-VCPU_OF_ANOTHER = (Kind.RUNSTATE, Kind.WAKE, Kind.BLOCK)
-"""Kinds whose record names a vCPU, whoever runs on the pCPU."""
+CONTINUE_RUNNING: Final = 0x00021002
+RUNSTATE: Final = 0x00021001
+_RUNSTATE_MASK: Final = 0x0FFFF00F
+"""What is left when old and new runstate are taken out of a RUNSTATE_CHANGE's number."""
 
-IDLE_DOMAIN = 0x7FFF
+_NESTED: Final = 0x400
+_STOCK_KINDS: Final = {
+    LOST_RECORDS: Kind.LOST,
+    0x0020100D: Kind.HYPERCALL,
+    0x0020200E: Kind.HYPERCALL,
+    0x00201001: Kind.HYPERCALL,
+    0x00201101: Kind.HYPERCALL,
+    0x00082012: Kind.HYPERCALL,
+    0x00028004: Kind.WAKE,
+    0x00028006: Kind.BLOCK,
+    **dict.fromkeys((0x00081001, 0x00081001 | _NESTED), Kind.VMENTRY),
+    **{
+        exit_ | nested: Kind.VMEXIT
+        for exit_ in (0x00081002, 0x00081003, 0x00081102, 0x00081103)
+        for nested in (0, _NESTED)
+    },
+    0x00082004: Kind.INJECT,
+    0x00802008: Kind.IRQ_HANDLED,
+}
+_OLD_HYPERCALLS: Final = {0x00201001: "w1", 0x00201101: "w2"}
+"""TRC_PV_HYPERCALL of Xen before 4.3: {eip, eax} and {u64 rip, eax}; eax is the operation."""
+
+NOBODY: Final = 0xFFFFFFFF
+"""In place of a vCPU word: nobody is known to run."""
+
+_HYPERCALL_MASK: Final = 0xFFFFF
+_KIND: Final = pl.col("kind")
 
 
-def timeline(reader: TraceReader) -> Iterator[pl.DataFrame]:
-    """Yield the timeline in batches with `evtrace.timeline.schema()`'s columns."""
-    running: dict[int, int | None] = {}  # pCPU -> packed vCPU
-    for batch in reader.batches():
-        yield _rows(_with_running(batch, running))
+def timeline(reader: "TraceReader") -> Iterator[pl.DataFrame]:
+    """Yield the timeline of a trace in time-ordered batches (`evtrace.timeline.schema`)."""
+    for batch in annotated(reader):
+        yield batch.filter(_KIND.is_not_null()).select(schema().names()).cast(dict(schema()))
 
 
-def _with_running(batch: pl.DataFrame, running: dict[int, int | None]) -> pl.DataFrame:
-    """Add `running`: the packed vCPU that runs on the record's pCPU, null if not known.
+def annotated(reader: "TraceReader") -> Iterator[pl.DataFrame]:
+    """Yield all raw records in time order with the timeline's columns beside their own.
 
-    A change to *running* holds from its own record on; one away from it up to and with its record.
+    Where `kind` is null, the record is no row of the timeline; `dom` and `vcpu` then name the
+    vCPU that ran.
     """
-    event, word = pl.col("event"), pl.col("w0").cast(pl.Int64)
-    is_change = event & RUNSTATE_MASK == RUNSTATE_CHANGE
-    new = event // 16 % 16
-    starts = (is_change & (new == Runstate.RUNNING)) | (event == CONTINUE_RUNNING)
-    nobody = -1
-    batch = batch.with_columns(
-        mark=pl.when(starts & (pl.col("pcpu") < FACTS_STREAM))
-        .then(word)
-        .when(event == LOST_RECORDS)
-        .then(nobody),
-    )
-    before = pl.DataFrame(
-        {"pcpu": list(running), "carried": list(running.values())},
-        {"pcpu": pl.Int32, "carried": pl.Int64},
-    )
-    batch = batch.join(before, on="pcpu", how="left", maintain_order="left").with_columns(
-        running=pl.col("mark").forward_fill().over("pcpu").fill_null(pl.col("carried")),
-    )
-    for pcpu, last in batch.group_by("pcpu").agg(pl.col("running").last()).iter_rows():
-        running[pcpu] = last
-    return batch.with_columns(running=pl.col("running").replace(nobody, None))
+    occupants = Occupants(first_occupants(reader))
+    for batch in reader.batches():
+        yield decode(occupants.attribute(batch))
 
 
-def _rows(batch: pl.DataFrame) -> pl.DataFrame:
-    kind = _kind()
-    rows = batch.with_columns(kind=kind).filter(pl.col("kind").is_not_null())
-    family = pl.col("kind") >= Kind.CALL_ENTER
-    named = family | pl.col("kind").is_in([int(k) for k in VCPU_OF_ANOTHER])
-    who = pl.when(named).then(_named_vcpu()).otherwise(pl.col("running"))
-    rows = rows.with_columns(who=who)
-    rows = rows.with_columns(_fields())
-    return rows.select(
-        "seq",
-        "tsc_lo",
-        "tsc_hi",
-        "clock",
-        pcpu=pl.when(pl.col("pcpu") < FACTS_STREAM).then(pl.col("pcpu")),
-        dom=pl.col("who") // 0x10000,
-        vcpu=pl.col("who") % 0x10000,
-        kind="kind",
-        op="op",
-        call_id="call_id",
-        port="port",
-        irq="irq",
-        rc="rc",
-        **{f"a{place}": pl.col(f"a{place}") for place in range(6)},
-        file_offset="file_offset",
-    ).cast(dict(schema()))
+def first_occupants(reader: "TraceReader") -> dict[int, int]:
+    """Give for each pCPU the vCPU that ran when its records begin, as its first switch tells."""
+    found: dict[int, int] = {}
+    for window in reader.windows:
+        if window.stream in found or window.stream >= FACTS_STREAM:
+            continue
+        for records in reader.records([window]):
+            changes = records.select(change=_occupant_before()).drop_nulls()
+            if changes.height:
+                found[window.stream] = int(changes["change"][0])
+    return found
+
+
+class Occupants:
+    """Which vCPU runs on each pCPU, carried from batch to batch."""
+
+    def __init__(self, running: dict[int, int]) -> None:
+        """Start with who is `running` on each pCPU (packed, or `NOBODY`)."""
+        self._running = dict(running)
+
+    def attribute(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Add `running`: the running vCPU as runstate records pack it, null where unknown.
+
+        A vCPU runs from the record that says so up to the one that says it stopped; both are its
+        own. LOST_RECORDS names the vCPU that runs when it is written.
+        """
+        carried = pl.col("pcpu").replace_strict(
+            self._running, default=NOBODY, return_dtype=pl.UInt32
+        )
+        running = _occupant_after().forward_fill().over("pcpu").fill_null(carried)
+        attributed = batch.with_columns(running=running)
+        ends = attributed.group_by("pcpu").agg(pl.col("running").last())
+        self._running.update(ends.iter_rows())
+        return attributed.with_columns(
+            running=pl.when(pl.col("running") != NOBODY).then("running"),
+        )
+
+
+def _starts() -> pl.Expr:
+    event = pl.col("event")
+    return ((event & _RUNSTATE_MASK) == RUNSTATE) & ((event & 0xF0) == 0)
+
+
+def _stops() -> pl.Expr:
+    event = pl.col("event")
+    return ((event & _RUNSTATE_MASK) == RUNSTATE) & ((event & 0xF00) == 0)
+
+
+def _occupant_after() -> pl.Expr:
+    """Give who runs after a record; null where the record does not tell."""
+    event = pl.col("event")
+    lost = pl.when(pl.col("n_words") >= 2).then(_swapped("w1")).otherwise(NOBODY)
+    return (
+        pl.when(event == LOST_RECORDS)
+        .then(lost)
+        .when(_starts() | (event == CONTINUE_RUNNING))
+        .then("w0")
+        .when(_stops())
+        .then(pl.lit(NOBODY, pl.UInt32))
+    )
+
+
+def _occupant_before() -> pl.Expr:
+    """Give who ran before a record; null where the record does not tell."""
+    event = pl.col("event")
+    return (
+        pl.when(_stops() | (event == CONTINUE_RUNNING))
+        .then("w0")
+        .when(_starts() | (event == LOST_RECORDS))
+        .then(pl.lit(NOBODY, pl.UInt32))
+    )
+
+
+def decode(batch: pl.DataFrame) -> pl.DataFrame:
+    """Add the timeline's columns to raw records that `Occupants` has attributed."""
+    return (
+        batch.with_columns(kind=_kind())
+        .with_columns(first=_first_argument())
+        .with_columns(
+            vcpu_word=_vcpu_word(),
+            op=_op(),
+            call_id=_word("op_call") // 256,
+            port=_word("port"),
+            irq=pl.when(_KIND == Kind.IRQ_HANDLED).then("w0").otherwise(_word("irq")),
+            rc=_word("rc").reinterpret(signed=True),
+            stream="pcpu",
+            pcpu=pl.when(pl.col("pcpu") < FACTS_STREAM).then("pcpu"),
+            **{f"a{k}": _argument(k) for k in range(len(WORDS) - 1)},
+        )
+        .with_columns(
+            irq=pl.col("irq").reinterpret(signed=True),
+            dom=_half(pl.col("vcpu_word") // (1 << 16), ALL_DOMAINS),
+            vcpu=_half(pl.col("vcpu_word") % (1 << 16), ALL_VCPUS),
+        )
+    )
 
 
 def _kind() -> pl.Expr:
+    """Give the kind of a record by its event; null for those that are no rows."""
     event = pl.col("event")
-    stock = pl.col("pcpu") < FACTS_STREAM
-    known = [int(kind) for kind in Kind if kind >= Kind.CALL_ENTER]
-    family = (event & FAMILY_MASK == FAMILY_EVENT) & (event & 0xFF).is_in(known)
-    hypercalls = [*PV_HYPERCALLS, PV_HYPERCALL_V1, PV_HYPERCALL_V1_64, VMMCALL]
+    low = event & 0xFF
+    family = ((event & FAMILY_MASK) == FAMILY_EVENT) & low.is_in([int(kind) for kind in KIND_WORDS])
+    stock = {number: int(kind) for number, kind in _STOCK_KINDS.items()}
     return (
-        pl.when(family & pl.col("w0").is_not_null())
-        .then(event & 0xFF)
-        .when(stock & event.is_in(hypercalls) & pl.col("w0").is_not_null())
-        .then(int(Kind.HYPERCALL))
-        .when(stock & (event & RUNSTATE_MASK == RUNSTATE_CHANGE) & pl.col("w0").is_not_null())
-        .then(int(Kind.RUNSTATE))
-        .when(stock & (event == WAKE) & pl.col("w1").is_not_null())
-        .then(int(Kind.WAKE))
-        .when(stock & (event == BLOCK) & pl.col("w1").is_not_null())
-        .then(int(Kind.BLOCK))
-        .when(stock & event.is_in(VM_EXITS))
-        .then(int(Kind.VMEXIT))
-        .when(stock & event.is_in(VM_ENTRIES))
-        .then(int(Kind.VMENTRY))
-        .when(stock & (event == INJ_VIRQ))
-        .then(int(Kind.INJECT))
-        .when(stock & (event == IRQ_HANDLED))
-        .then(int(Kind.IRQ_HANDLED))
-        .when(stock & (event == LOST_RECORDS))
-        .then(int(Kind.LOST))
+        pl.when(family & (pl.col("n_words") > 0))
+        .then(low)
+        .when((event & _RUNSTATE_MASK) == RUNSTATE)
+        .then(pl.lit(int(Kind.RUNSTATE), pl.UInt32))
+        .otherwise(event.replace_strict(stock, default=None, return_dtype=pl.UInt32))
     )
 
 
-def _named_vcpu() -> pl.Expr:
-    """Give the packed vCPU that a record names: in one word, or a wake or block in two."""
-    two_words = pl.col("kind").is_in([int(Kind.WAKE), int(Kind.BLOCK)])
-    first = pl.col("w0").cast(pl.Int64)
-    return pl.when(two_words).then(first * 0x10000 + pl.col("w1")).otherwise(first)
-
-
-_CALLS = [int(Kind.CALL_ENTER), int(Kind.CALL_EXIT)]
-_WITH_IRQ = [
-    int(kind)
-    for kind in (Kind.HANDLER_ENTER, Kind.HANDLER_EXIT, Kind.IRQ_BOUND, Kind.IRQ_UNBOUND)
-]
-_WITH_PORT = [
-    int(kind)
-    for kind in (Kind.MASK, Kind.UNMASK, Kind.CLEAR, Kind.SET, Kind.CONSUME, Kind.EOI, Kind.CHANNEL)
-]
-
-
-def _fields() -> list[pl.Expr]:
-    """Give the columns that depend on the kind; a0.. are the words that have no column."""
-    kind, w0 = pl.col("kind"), pl.col("w0")
-    is_call = kind.is_in(_CALLS)
-    with_irq = kind.is_in(_WITH_IRQ)
-    with_port = kind.is_in(_WITH_PORT)
-    op = (
-        pl.when(is_call)
-        .then(pl.col("w1") % 0x100)
-        .when(kind == Kind.RUNSTATE)
-        .then(pl.col("event") // 16 % 256)
-        .when(kind == Kind.HYPERCALL)
-        .then(_hypercall_number())
-    )
-    port = pl.when(with_irq).then(pl.col("w2")).when(with_port).then(pl.col("w1"))
-    irq = pl.when(with_irq).then(pl.col("w1")).when(kind == Kind.IRQ_HANDLED).then(w0)
-    signed = pl.col("w2").reinterpret(signed=True)
-    return [
-        op.alias("op"),
-        pl.when(is_call).then(pl.col("w1") // 0x100).alias("call_id"),
-        port.alias("port"),
-        irq.cast(pl.Int64).alias("irq"),
-        pl.when(kind == Kind.CALL_EXIT).then(signed).alias("rc"),
-        *(_argument(place).alias(f"a{place}") for place in range(6)),
-    ]
-
-
-def _hypercall_number() -> pl.Expr:
+def _op() -> pl.Expr:
     event = pl.col("event")
+    old = pl.coalesce(
+        pl.when(event == number).then(pl.col(word)) for number, word in _OLD_HYPERCALLS.items()
+    )
+    called = pl.coalesce(old, pl.col("w0") & _HYPERCALL_MASK)
     return (
-        pl.when(event.is_in(PV_HYPERCALLS))
-        .then(pl.col("w0") % 0x100000)
-        .when(event == PV_HYPERCALL_V1)
-        .then(pl.col("w1"))
-        .when(event == PV_HYPERCALL_V1_64)
-        .then(pl.col("w2"))
-        .otherwise(pl.col("w0"))
+        pl.when(_KIND == Kind.HYPERCALL)
+        .then(called)
+        .when(_KIND == Kind.RUNSTATE)
+        .then((event // 16) & 0xFF)
+        .otherwise(_word("op_call") % 256)
     )
 
 
-def _argument(place: int) -> pl.Expr:
-    """Give word a<place>: how many words come before it depends on the kind."""
-    kind = pl.col("kind")
-    whole = [int(k) for k in (Kind.FACT, Kind.COVERAGE, Kind.TEXT, Kind.DOMAIN_CREATED)]
-    after_vcpu = [*whole, int(Kind.VIRQ_RAISED), int(Kind.PIRQ_RAISED)]
-    after_one = [int(Kind.CALL_ENTER), *_WITH_PORT]
-    after_two = [int(Kind.CALL_EXIT), *_WITH_IRQ]
+def _vcpu_word() -> pl.Expr:
+    """Give the vCPU a row is about, packed: its own word, its two words, or who runs."""
+    two_words = pl.col("w0") * (1 << 16) + pl.col("w1")
     return (
-        pl.when(kind.is_in(after_vcpu))
-        .then(_word(place + 1))
-        .when(kind.is_in(after_one))
-        .then(_word(place + 2))
-        .when(kind.is_in(after_two))
-        .then(_word(place + 3))
-        .when(kind.is_in([int(Kind.IRQ_HANDLED)]))
-        .then(_word(place + 1))
-        .when(kind.is_in([int(Kind.INJECT), int(Kind.LOST), int(Kind.HYPERCALL), int(Kind.VMEXIT)]))
-        .then(_word(place))
+        pl.when((_KIND >= Kind.CALL_ENTER) | (_KIND == Kind.RUNSTATE))
+        .then("w0")
+        .when(_KIND.is_in([int(Kind.WAKE), int(Kind.BLOCK)]))
+        .then(two_words)
+        .otherwise("running")
     )
 
 
-def _word(place: int) -> pl.Expr:
-    return pl.col(f"w{place}") if place < 7 else pl.lit(None, pl.UInt32)
+def _word(name: str) -> pl.Expr:
+    """Give the word that the family calls `name` in the kinds that have one."""
+    by_place: dict[int, list[int]] = {}
+    for kind, words in KIND_WORDS.items():
+        if name in words:
+            by_place.setdefault(words.index(name) + 1, []).append(int(kind))
+    return pl.coalesce(
+        pl.when(_KIND.is_in(kinds)).then(pl.col(f"w{place}")) for place, kinds in by_place.items()
+    )
 
 
+_NAMED: Final = ("op_call", "rc", "irq", "port")
+_WHOLE: Final = (Kind.CHANNEL, Kind.FACT, Kind.COVERAGE, Kind.TEXT)
+"""Kinds whose a0.. are all words after the vCPU word, named ones included."""
+
+
+def _first_argument() -> pl.Expr:
+    """Give the number of the word that becomes a0: the one after those with columns."""
+    first = {
+        kind: 1 + (0 if kind in _WHOLE else sum(word in _NAMED for word in words))
+        for kind, words in KIND_WORDS.items()
+    }
+    first |= {Kind.HYPERCALL: 1, Kind.IRQ_HANDLED: 1, Kind.WAKE: 2, Kind.BLOCK: 2}
+    first |= {Kind.RUNSTATE: 1, Kind.VMEXIT: 0, Kind.VMENTRY: 0, Kind.INJECT: 0, Kind.LOST: 0}
+    places = {int(kind): place for kind, place in first.items()}
+    return _KIND.replace_strict(places, default=None, return_dtype=pl.UInt8)
+
+
+def _argument(k: int) -> pl.Expr:
+    """Give a`k`: the word `k` places after the first argument; null where there is none."""
+    return pl.coalesce(
+        pl.when(pl.col("first") == first).then(pl.col(WORDS[first + k]))
+        for first in range(4)
+        if first + k < len(WORDS)
+    )
+
+
+def _swapped(name: str) -> pl.Expr:
+    """Give a word with its halves exchanged: LOST_RECORDS has the domain in the low half."""
+    return pl.col(name) // (1 << 16) + (pl.col(name) % (1 << 16)) * (1 << 16)
+
+
+def _half(value: pl.Expr, everyone: int) -> pl.Expr:
+    return pl.when(value != everyone).then(value)

@@ -1,96 +1,139 @@
-"""The record walk: one window in, the places of its records out.
+"""The record walk: the only loop over records, and how it finds its way after damage.
 
-The only loop over records. It finds where each record begins and nothing else: the length of a
-record is told by the four highest bits of its header (xen/include/public/trace.h: cycles flag and
-number of extra words). Every other column is gathered from these places at once by polars.
+A record is a header word, two TSC words if bit 31 of the header is set, and as many payload words
+as bits 28-30 say (xen/include/public/trace.h, struct t_rec). Its length is therefore a matter of
+the header's top four bits. Plain typed Python: Cython or mypyc can compile it.
 """
 
 from array import array
 from dataclasses import dataclass
 
-LENGTHS = tuple(1 + (top & 7) + (2 if top & 8 else 0) for top in range(16))
-"""Words of a record by the four highest bits of its header."""
+WINDOW_HEADER = 0x2001F003
+"""First word of a window: TRC_TRACE_CPU_CHANGE with two words and no TSC."""
 
-EVENT_MASK = 0x0FFF_FFFF
-CLASS_SHIFT = 16
-CLASS_MASK = 0xFFF
+LENGTHS = tuple(1 + (bits & 7) + 2 * (bits >> 3) for bits in range(16))
+"""Length of a record in words, by the top four bits of its header."""
+
+CLASSES = (0x001, 0x002, 0x004, 0x008, 0x010, 0x020, 0x040, 0x080, 0x800)
+"""Bits 16-27 of an event: GEN SCHED DOM0OP HVM MEM PV SHADOW HW GUEST, one of them at a time."""
+
+
+def _known_classes() -> bytes:
+    known = bytearray(1 << 16)
+    for cls in CLASSES:
+        for subclass in range(1, 16):
+            known[cls << 4 | subclass] = 1
+    return bytes(known)
+
+
+KNOWN = _known_classes()
+"""1 where bits 12-27 of an event are one known class with at least one bit of sub-class.
+
+Xen's filter lets no other event into a buffer.
+"""
+
+_CHAIN = 4
+"""So many plausible records in a row are taken for records."""
+_TO_END = 1 << 30
+"""Added to the length of a chain that ends exactly where the window ends."""
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
-    """Words of a window that are no records: first word and how many."""
+class Gap:
+    """Words of a window that are not records."""
 
-    first: int
+    at: int
     words: int
+    cut: bool
+    """The record that starts here is longer than what is left of the window."""
 
 
-@dataclass(frozen=True, slots=True)
-class Walked:
-    """Word indexes at which the records of a window begin, and what could not be read."""
+def walk(words: "array[int]", starts: "array[int]", odd: list[int], at: int) -> int:
+    """Append the start of every record from word `at` to the end of `words` to `starts`.
 
-    starts: "array[int]"
-    skipped: list[Skipped]
-
-
-def walk(words: "memoryview[int]", *, whole: bool = True) -> Walked:
-    """Find the records in `words`, the 32-bit words of one window.
-
-    A window that is not `whole` was cut by the end of the file: what is left of its last record
-    is skipped. In a whole window records that do not end where the window ends have lost step
-    somewhere; those before the first implausible header are kept, and those after the next place
-    from which plausible records reach the end.
+    Starts of records of no known class go to `odd` as well. Gives the word at which the last
+    whole record ends: less than `len(words)` if the next one is longer than what is left.
     """
-    starts = array("I")
-    end = _step(words, 0, starts)
-    if end == len(words):
-        return Walked(starts, [])
-    if not whole:
-        return Walked(starts, [_drop_last(starts, len(words))])
-    return _resynchronise(words, starts)
-
-
-def _step(words: "memoryview[int]", place: int, starts: "array[int]") -> int:
-    """Step from record to record; give the word behind the last one, which may lie outside."""
-    count = len(words)
+    end = len(words)
     lengths = LENGTHS
+    known = KNOWN
     append = starts.append
-    while place < count:
-        append(place)
-        place += lengths[words[place] >> 28]
-    return place
+    here = at
+    while at < end:
+        here = at
+        header = words[at]
+        append(at)
+        if not known[header >> 12 & 0xFFFF]:
+            odd.append(at)
+        at += lengths[header >> 28]
+    if at == end:
+        return end
+    starts.pop()
+    if odd and odd[-1] == here:
+        odd.pop()
+    return here
 
 
-def _drop_last(starts: "array[int]", end: int) -> Skipped:
-    first = starts.pop()
-    return Skipped(first, end - first)
+def mend(words: "array[int]", begin: int) -> "tuple[array[int], list[int], list[Gap]]":
+    """Walk from word `begin` to the end of `words`, where a plain `walk` met damage.
+
+    Gives the starts of the records, those of them that are framed well but of no known class,
+    and the gaps. Every record before the damage is kept; after it the walk goes on where
+    plausible headers follow each other, at best exactly to the end.
+    """
+    end = len(words)
+    chains = _chains(words, begin)
+    starts, odd, gaps = array("I"), list[int](), list[Gap]()
+    at = begin
+    while at < end:
+        if chains[at - begin]:
+            starts.append(at)
+            at += LENGTHS[words[at] >> 28]
+            continue
+        missized = _first_chain(chains, begin, starts[-1] + 1 if starts else at, at)
+        if missized < at:
+            at = starts.pop()
+            resume = missized
+        else:
+            framed = _framed(words, chains, begin, at)
+            if framed:
+                starts.extend(framed)
+                odd.extend(framed)
+                at = framed[-1] + LENGTHS[words[framed[-1]] >> 28]
+                continue
+            resume = _first_chain(chains, begin, at + 1, end)
+        cut = resume == end and at + LENGTHS[words[at] >> 28] > end
+        gaps.append(Gap(at, resume - at, cut))
+        at = resume
+    return starts, odd, gaps
 
 
-def is_plausible(header: int) -> bool:
-    """Tell whether a header's event belongs to exactly one class."""
-    classes = header >> CLASS_SHIFT & CLASS_MASK
-    return classes != 0 and classes & (classes - 1) == 0
+def _chains(words: "array[int]", begin: int) -> list[int]:
+    """Count for every word the plausible records in a row that start there; 0 for none."""
+    end = len(words)
+    chains = [0] * (end - begin) + [_TO_END]
+    for at in range(end - 1, begin - 1, -1):
+        header = words[at]
+        after = at + LENGTHS[header >> 28]
+        if after <= end and KNOWN[header >> 12 & 0xFFFF]:
+            chains[at - begin] = chains[after - begin] + 1
+    return chains
 
 
-def _resynchronise(words: "memoryview[int]", starts: "array[int]") -> Walked:
-    wrong = next((i for i, start in enumerate(starts) if not is_plausible(words[start])), None)
-    if wrong is None:  # every header looks right: only the last record leaves the window
-        return Walked(starts, [_drop_last(starts, len(words))])
-    first = starts[wrong]
-    kept = starts[:wrong]
-    resumed = _resume(words, first + 1)
-    _step(words, resumed, kept)
-    return Walked(kept, [Skipped(first, resumed - first)])
+def _first_chain(chains: list[int], begin: int, at: int, stop: int) -> int:
+    """Give the first word from `at` on where a trustworthy chain starts, `stop` if none does."""
+    for here in range(at, stop):
+        chain = chains[here - begin]
+        if _CHAIN <= chain < _TO_END or chain >= _TO_END + 2:
+            return here
+    return stop
 
 
-def _resume(words: "memoryview[int]", earliest: int) -> int:
-    """Find the first word from which plausible records reach the end of the window exactly."""
-    count = len(words)
-    reaches = bytearray(count + max(LENGTHS))
-    reaches[count] = 1
-    resumed = count
-    for place in range(count - 1, earliest - 1, -1):
-        header = words[place]
-        if reaches[place + LENGTHS[header >> 28]] and is_plausible(header):
-            reaches[place] = 1
-            resumed = place
-    return resumed
+def _framed(words: "array[int]", chains: list[int], begin: int, at: int) -> list[int]:
+    """Give the records of no known class from `at` on, if they lead to trustworthy ones."""
+    end = len(words)
+    framed = []
+    while at < end and not chains[at - begin]:
+        framed.append(at)
+        at += LENGTHS[words[at] >> 28]
+    return framed if at <= end and chains[at - begin] >= _CHAIN else []

@@ -1,113 +1,141 @@
-"""The window index: where each window of a file lies, found by hopping from header to header.
+"""The window index: one hop a window, and the search for the next one after damage.
 
-A window is what xentrace copied from one pCPU's ring (tools/xentrace/xentrace.c): a 12-byte header
-(TRC_TRACE_CPU_CHANGE, cpu, size) and whole records.
+A window is three words (xentrace's CPU_CHANGE record: header, CPU, bytes that follow) and the
+records of one CPU. There is no other framing in the file.
 """
 
+import mmap
 import struct
-from collections.abc import Iterator
+from array import array
 from dataclasses import dataclass
 
 from evtrace.tracefile.damage import Damage, DamageKind
-from evtrace.tracefile.records import WINDOW_HEADER, WINDOW_HEADER_BYTES
-from evtrace.tracefile.walk import walk
+from evtrace.tracefile.walk import WINDOW_HEADER, walk
 
+HEADER_BYTES = 12
 MAGIC = struct.pack("<I", WINDOW_HEADER)
 BIG_ENDIAN_MAGIC = struct.pack(">I", WINDOW_HEADER)
+STREAMS = 1 << 17
+"""Streams are numbered below this: physical CPUs, then those of evtrace's own records."""
+
+_HEADER = struct.Struct("<IiI")
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The records of one window: `size` bytes at byte `offset`, of one pCPU or stream."""
+    """Records of one stream: `size` bytes, all of them in the file, after the header."""
 
     stream: int
     offset: int
+    """Byte at which the header starts."""
     size: int
-    whole: bool = True
-    """It ends where its header says, so its records should, too."""
+
+    @property
+    def start(self) -> int:
+        """Byte at which the records start."""
+        return self.offset + HEADER_BYTES
+
+    @property
+    def end(self) -> int:
+        """Byte behind the last record."""
+        return self.start + self.size
 
 
-def index_windows(data: memoryview, damage: list[Damage]) -> list[Window]:
-    """Find all windows of a file; what belongs to none goes into `damage`."""
-    return [window for window in _hop(data, damage) if window.size]
+class WindowIndex:
+    """The windows of a file and the damage between them."""
 
+    def __init__(self, data: mmap.mmap | bytes) -> None:
+        """Hop over `data` from header to header."""
+        self.windows: list[Window] = []
+        self.damage: list[Damage] = []
+        self._data = data
+        self._size = len(data)
+        at = 0
+        while at < self._size:
+            at = self._take(at)
 
-def _hop(data: memoryview, damage: list[Damage]) -> Iterator[Window]:
-    place = 0
-    while place < len(data):
-        if data[place : place + 4] != MAGIC:
-            place = _skip_to_window(data, place, damage)
-        elif len(data) - place < WINDOW_HEADER_BYTES:
-            left = len(data) - place
-            message = f"the file ends {left} bytes into a window header"
-            damage.append(Damage(DamageKind.CUT_HEADER, place, left, message))
-            return
+    def _take(self, at: int) -> int:
+        """Take what stands at byte `at`: a window or garbage; give where the next starts."""
+        if self._size - at < HEADER_BYTES:
+            return self._skip(DamageKind.HEADER_CUT, at, self._size, "window header cut short")
+        magic, stream, size = _HEADER.unpack_from(self._data, at)
+        window = Window(stream, at, size)
+        if magic != WINDOW_HEADER:
+            return self._without_magic(window)
+        if size and size % 4 == 0 and self._leads_on(window):
+            self.windows.append(window)
+            return window.end
+        return self._wrong_size(window)
+
+    def _without_magic(self, window: Window) -> int:
+        """Take a window whose header is broken but which lies where one must be, or garbage."""
+        at = window.offset
+        if (
+            (at == 0 or self.windows)
+            and 0 <= window.stream < STREAMS
+            and 0 < window.size <= self._size - window.start
+            and self._leads_on(window)
+            and self._is_whole(window.start, window.end)
+        ):
+            self._report(DamageKind.HEADER_BROKEN, at, 4, "window header has a broken first word")
+            self.windows.append(window)
+            return window.end
+        return self._skip(DamageKind.GARBAGE, at, self._next(at + 1), "no window header here")
+
+    def _wrong_size(self, window: Window) -> int:
+        """Take a window whose size does not lead to another one."""
+        if window.size and window.end <= self._size and self._is_whole(window.start, window.end):
+            self.windows.append(window)
+            return window.end
+        after = self._next(window.start)
+        if not window.size and after == window.start:
+            self._report(DamageKind.WINDOW_EMPTY, window.offset, 0, "window of size 0")
+            return after
+        return self._resize(window, after)
+
+    def _resize(self, window: Window, after: int) -> int:
+        """Let a window end at the next one, at `after`, or where it says itself."""
+        room = after - window.start
+        if window.end > self._size and after == self._size:
+            missing = window.end - self._size
+            message = f"window cut short: {missing} of its {window.size} bytes are missing"
+            self._report(DamageKind.WINDOW_CUT, window.offset, missing, message)
         else:
-            window = _window_at(data, place, damage)
-            yield window
-            place = window.offset + window.size
-            place += _odd_bytes(data, place)
+            wrong = abs(room - window.size)
+            message = f"window size {window.size}, but the next window starts after {room} bytes"
+            self._report(DamageKind.WINDOW_SIZE, window.offset, wrong, message)
+            if window.size < room and not self._is_whole(window.start, after):
+                room = window.size
+        if room:
+            self.windows.append(Window(window.stream, window.offset, room))
+        return window.start + room
 
+    def _leads_on(self, window: Window) -> bool:
+        """Whether a header follows the window, or as much of one as fits, or the file ends."""
+        end = window.end
+        return end <= self._size and MAGIC.startswith(self._data[end : end + 4])
 
-def _odd_bytes(data: memoryview, place: int) -> int:
-    """Step over up to three bytes by which a window's size is no multiple of 4."""
-    for odd in range(1, 4):
-        if data[place : place + 4] != MAGIC and data[place + odd : place + odd + 4] == MAGIC:
-            return odd
-    return 0
+    def _is_whole(self, start: int, end: int) -> bool:
+        """Whether the bytes are whole records of known classes."""
+        if (end - start) % 4:
+            return False
+        words, odd = array("I", self._data[start:end]), list[int]()
+        return walk(words, array("I"), odd, 0) == len(words) and not odd
 
+    def _next(self, at: int) -> int:
+        """Find the next window's header from byte `at` on; the end of the file if there is none."""
+        while (at := self._data.find(MAGIC, at)) >= 0:
+            if at + HEADER_BYTES > self._size:
+                return at
+            _, stream, _ = _HEADER.unpack_from(self._data, at)
+            if 0 <= stream < STREAMS:
+                return at
+            at += 1
+        return self._size
 
-def _skip_to_window(data: memoryview, place: int, damage: list[Damage]) -> int:
-    following = _next_window(data, place + 1)
-    count = following - place
-    message = f"{count} bytes belong to no window"
-    if data[place : place + 4] == BIG_ENDIAN_MAGIC:
-        message += "; they look like those of a big-endian machine"
-    damage.append(Damage(DamageKind.NO_WINDOW, place, count, message))
-    return following
+    def _skip(self, kind: DamageKind, at: int, to: int, message: str) -> int:
+        self._report(kind, at, to - at, f"{message}, {to - at} bytes skipped")
+        return to
 
-
-def _window_at(data: memoryview, place: int, damage: list[Damage]) -> Window:
-    """Read a window header; where its size cannot be right, end the window at the next header."""
-    stream, size = struct.unpack_from("<iI", data, place + 4)
-    offset = place + WINDOW_HEADER_BYTES
-    left = len(data) - offset
-    if size == 0:
-        damage.append(Damage(DamageKind.EMPTY_WINDOW, place, 0, "a window of no bytes"))
-        return Window(stream, offset, 0)
-    if size <= left and size % 4 == 0 and _is_credible(data, offset, size):
-        return Window(stream, offset, size)
-    following = _next_window(data, offset)
-    found = following - offset
-    whole = following < len(data)
-    kind = DamageKind.ODD_WINDOW
-    message = f"the header says {size} bytes, the next window begins after {found}"
-    if not whole:
-        kind = DamageKind.SHORT_WINDOW if size > left else DamageKind.ODD_WINDOW
-        message = f"the header says {size} bytes, the file has {left}: {size - left} are missing"
-        found = min(size, left)
-    damage.append(Damage(kind, place, abs(size - found), message))
-    return Window(stream, offset, found - found % 4, whole=whole and found % 4 == 0)
-
-
-def _is_credible(data: memoryview, offset: int, size: int) -> bool:
-    """Tell whether a window of this size can be: another follows it, or its records fill it."""
-    end = offset + size
-    if end == len(data) or data[end : end + 4] == MAGIC:
-        return True
-    return not walk(data[offset:end].cast("I")).skipped
-
-
-def _next_window(data: memoryview, place: int) -> int:
-    """Find the next header whose window fits into the file; the file's end if there is none."""
-    raw = data.obj
-    find = getattr(raw, "find", None)
-    while True:
-        place = find(MAGIC, place) if find else bytes(data).find(MAGIC, place)
-        if place < 0 or len(data) - place < WINDOW_HEADER_BYTES:
-            return len(data)
-        size = int.from_bytes(data[place + 8 : place + 12], "little")
-        end = place + WINDOW_HEADER_BYTES + size
-        if end == len(data) or (end < len(data) and data[end : end + 4] == MAGIC):
-            return place
-        place += 1
+    def _report(self, kind: DamageKind, offset: int, count: int, message: str) -> None:
+        self.damage.append(Damage(offset, kind, count, message))

@@ -1,107 +1,104 @@
-"""Writes a trace: `NAME.partial` while it grows, readable at any moment, `NAME` when it is whole."""
+"""Writes trace files that are readable at any moment and get their name when they are whole."""
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Self
 
 from evtrace.errors import CannotWriteError, OutputExistsError
 from evtrace.tracefile.records import encode_window
 
-WINDOW_BYTES = 65_536
-"""Records of one stream are gathered into windows of about this size."""
+WINDOW_BYTES = 1 << 16
+"""A buffered window is written before it grows beyond this."""
 
 
 class TraceWriter:
-    """Use it as a context manager; on an exception the partial file stays, with what it holds.
+    """Writes windows into `PATH.partial`; a clean end of its `with` block names it `PATH`.
 
-    Raises `OutputExistsError` before anything is written and `CannotWriteError` when the disk is
-    full or the folder refuses. `NAME.zst` is compressed.
+    `*.zst` is compressed. Raises `OutputExistsError` unless `force`, `CannotWriteError` when the
+    system refuses. After an exception the partial file stays, with all that was appended.
     """
 
     def __init__(self, path: str | Path, *, force: bool = False) -> None:
-        """Create `path` + `.partial` beside the file it will become."""
+        """Open the partial file beside `path`."""
         self.path = Path(path)
-        if self.path.exists() and not force:
-            raise OutputExistsError(self.path)
-        self._partial = self.path.with_name(self.path.name + ".partial")
-        self._gathered: dict[int, bytearray] = {}
+        self.partial = self.path.with_name(self.path.name + ".partial")
+        self._force = force
+        self._buffers: dict[int, bytearray] = {}
+        self._refuse_existing()
         try:
-            raw = self._partial.open("wb")
+            self._file = _open(self.partial, compress=self.path.suffix == ".zst")
         except OSError as error:
-            raise self._failure(error) from error
-        self._file = _compressed(raw) if self.path.suffix == ".zst" else raw
+            raise self._cannot(error) from error
 
     def __enter__(self) -> Self:
-        """Give the writer."""
+        """Give the writer itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Finish the file; after an exception leave it as the partial file."""
-        if kind is None:
-            self.finish()
-        else:
-            self._close()
-
-    def write_window(self, stream: int, records: bytes) -> None:
-        """Write one window as it is; nothing if it holds no record."""
-        self._flush_stream(stream)
-        if records:
-            self._write(encode_window(stream, records))
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Name the file if nothing was raised, else leave it partial."""
+        self.close(whole=kind is None)
 
     def append(self, stream: int, record: bytes) -> None:
-        """Add one record to the stream's next window."""
-        gathered = self._gathered.setdefault(stream, bytearray())
-        gathered += record
-        if len(gathered) >= WINDOW_BYTES:
+        """Append one record (or several whole ones) to `stream`, in windows of at most 64 KiB."""
+        buffer = self._buffers.setdefault(stream, bytearray())
+        if buffer and len(buffer) + len(record) > WINDOW_BYTES:
             self._flush_stream(stream)
+        buffer += record
+
+    def write_window(self, stream: int, records: bytes) -> None:
+        """Write one window of whole `records` as it is, after what `append` holds of `stream`."""
+        self._flush_stream(stream)
+        self._write_window(stream, records)
 
     def flush(self) -> None:
-        """Write what was gathered, so that the partial file holds all."""
-        for stream in list(self._gathered):
+        """Write what is buffered: a reader then sees every record appended so far."""
+        for stream in self._buffers:
             self._flush_stream(stream)
         try:
             self._file.flush()
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._cannot(error) from error
 
-    def finish(self) -> None:
-        """Write what is left and give the file its name."""
-        self.flush()
-        self._close()
+    def close(self, *, whole: bool = True) -> None:
+        """Write what is buffered, close, and if `whole` give the file its name."""
         try:
-            os.replace(self._partial, self.path)  # noqa: PTH105  replaces in one step
+            try:
+                self.flush()
+            finally:
+                self._file.close()
+            if whole:
+                self._refuse_existing()
+                self.partial.replace(self.path)
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._cannot(error) from error
 
     def _flush_stream(self, stream: int) -> None:
-        gathered = self._gathered.pop(stream, None)
-        if gathered:
-            self._write(encode_window(stream, bytes(gathered)))
+        buffer = self._buffers.get(stream)
+        if buffer:
+            self._write_window(stream, bytes(buffer))
+            buffer.clear()
 
-    def _write(self, data: bytes) -> None:
+    def _write_window(self, stream: int, records: bytes) -> None:
+        if not records:
+            return
         try:
-            self._file.write(data)
+            self._file.write(encode_window(stream, len(records)) + records)
         except OSError as error:
-            raise self._failure(error) from error
+            raise self._cannot(error) from error
 
-    def _close(self) -> None:
-        try:
-            self._file.close()
-        except OSError as error:
-            raise self._failure(error) from error
+    def _refuse_existing(self) -> None:
+        if not self._force and self.path.exists():
+            raise OutputExistsError(self.path)
 
-    def _failure(self, error: OSError) -> CannotWriteError:
-        why = error.strerror or str(error)
-        return CannotWriteError(f"{self.path}: cannot write: {why}; what was written is kept")
+    def _cannot(self, error: OSError) -> CannotWriteError:
+        reason = error.strerror or os.strerror(error.errno or 0)
+        return CannotWriteError(f"{self.path}: cannot write: {reason}")
 
 
-def _compressed(raw: BinaryIO) -> BinaryIO:
-    import zstandard  # noqa: PLC0415  only for .zst
+def _open(path: Path, *, compress: bool) -> BinaryIO:
+    file = path.open("wb")
+    if not compress:
+        return file
+    import zstandard  # noqa: PLC0415  most traces are not compressed
 
-    return cast("BinaryIO", zstandard.ZstdCompressor().stream_writer(raw, closefd=True))
+    return zstandard.ZstdCompressor(level=9).stream_writer(file)

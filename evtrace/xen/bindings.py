@@ -16,7 +16,7 @@ from evtrace.xen.abi import (
 from evtrace.xen.channels import Outputs
 from evtrace.xen.effects import EffectKind
 from evtrace.xen.fifo import Fifo, check_control_block_offset
-from evtrace.xen.virqs import VirqClass, classify_virq
+from evtrace.xen.virqs import VirqClass, classify_virq, find_handler
 
 if TYPE_CHECKING:
     from evtrace.xen.domain import Domain
@@ -45,7 +45,7 @@ def bind_virq(machine: "Machine", vcpu: "Vcpu", virq: int, vcpu_id: int) -> Outp
     if (
         kind == VirqClass.GLOBAL
         and machine.profile.bind_virq_needs_handler
-        and machine.virq_handler(virq) != domain.domid
+        and find_handler(machine, virq) != domain.domid
     ):
         raise HypercallError(Errno.EBUSY)
     if virq in target.virqs:
@@ -101,7 +101,7 @@ def bind_vcpu(machine: "Machine", vcpu: "Vcpu", number: int, vcpu_id: int) -> Ou
     """
     domain = vcpu.domain
     target = _existing_vcpu(domain, vcpu_id)
-    port = domain.existing_port(number)
+    port = domain.table.existing(number)
     if port.xen_consumer:
         raise HypercallError(Errno.EINVAL)
     match port.state:
@@ -160,7 +160,7 @@ def set_priority(machine: "Machine", vcpu: "Vcpu", number: int, priority: int) -
     evtchn_set_priority
     """
     domain = vcpu.domain
-    port = domain.existing_port(number)
+    port = domain.table.existing(number)
     if not domain.fifo:
         raise HypercallError(Errno.ENOSYS)
     if not port.usable and machine.profile.set_priority_needs_usable:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from evtrace.xen.abi import (
     DOMID_SELF,
     Errno,
-    EvtchnOp,
     HypercallError,
     PortState,
     PortStatus,
@@ -79,7 +78,7 @@ def bind_interdomain(
 
 def _waiting_port(machine: "Machine", caller: "Domain", remote: "Domain", number: int) -> "Port":
     """Find the unbound port that waits for the caller."""
-    peer = remote.lookup(number)
+    peer = remote.table.lookup(number)
     if peer is not None and peer.state == _UNBOUND and peer.remote_dom == caller.domid:
         return peer
     if remote is caller or number == 0:
@@ -96,14 +95,14 @@ def send(machine: "Machine", vcpu: "Vcpu", number: int) -> Outputs:
     told and no guest is.
     """
     domain = vcpu.domain
-    port = domain.existing_port(number)
+    port = domain.table.existing(number)
     state = port.state
     if port.xen_consumer:
         raise HypercallError(Errno.EINVAL)
     if state == _INTERDOMAIN:
-        peer = machine.find_peer(domain, port)
+        peer = find_peer(machine, domain, port)
         if peer is not None:
-            notify_peer(machine.domains[port.remote_dom], peer)
+            notify(machine.domains[port.remote_dom], peer)
     elif state == _IPI:
         domain.set_pending(port, port.notify_vcpu)
     elif state != _UNBOUND:
@@ -111,7 +110,7 @@ def send(machine: "Machine", vcpu: "Vcpu", number: int) -> Outputs:
     return ()
 
 
-def notify_peer(domain: "Domain", port: "Port") -> None:
+def notify(domain: "Domain", port: "Port") -> None:
     """Deliver to a port of `domain`, or to the hypervisor if that holds it."""
     if port.xen_consumer:
         domain.effects.append(
@@ -121,21 +120,50 @@ def notify_peer(domain: "Domain", port: "Port") -> None:
         domain.set_pending(port, port.notify_vcpu)
 
 
+def find_peer(machine: "Machine", domain: "Domain", port: "Port") -> "Port | None":
+    """Find the other end of an interdomain port.
+
+    None only if a seeded port names a peer that was not seeded, too.
+    """
+    remote = machine.domains.get(port.remote_dom)
+    peer = remote.table.lookup(port.remote_port) if remote else None
+    if (
+        peer is not None
+        and peer.state == _INTERDOMAIN
+        and peer.remote_port == port.number
+        and peer.remote_dom == domain.domid
+    ):
+        return peer
+    return None
+
+
+def close_port(machine: "Machine", domain: "Domain", port: "Port") -> None:
+    """Free an open port; a peer becomes unbound, for this domain, its bits untouched."""
+    if port.state == _INTERDOMAIN:
+        peer = find_peer(machine, domain, port)
+        if peer is not None:
+            peer.state = _UNBOUND
+            peer.remote_dom = domain.domid
+    elif port.state == PortState.PIRQ and not domain.is_hvm:
+        machine.pirqs.unbind(port.pirq, domain.domid)
+    domain.free_port(port)
+
+
 def close(machine: "Machine", vcpu: "Vcpu", number: int) -> Outputs:
     """Close a port of the caller; a peer becomes unbound. evtchn_close."""
-    port = vcpu.domain.existing_port(number)
+    port = vcpu.domain.table.existing(number)
     if port.state == _FREE:
         raise HypercallError(machine.profile.close_closed_errno)
     if port.state == _RESERVED or port.xen_consumer:
         raise HypercallError(Errno.EINVAL)
-    machine.close_port(vcpu.domain, port)
+    close_port(machine, vcpu.domain, port)
     return ()
 
 
 def unmask(machine: "Machine", vcpu: "Vcpu", number: int) -> Outputs:
     """Clear a port's mask and raise what it held back. evtchn_unmask."""
     domain = vcpu.domain
-    port = domain.existing_port(number)
+    port = domain.table.existing(number)
     if domain.is_usable(port):
         domain.form.unmask(port)
     elif port.state <= _RESERVED and machine.profile.unmask_closed_errno is not None:
@@ -149,7 +177,7 @@ def status(machine: "Machine", vcpu: "Vcpu", dom: int, number: int) -> Outputs:
     That the port exists is checked before the right to ask. evtchn_status
     """
     domain = machine.find_domain(dom, vcpu.domain)
-    port = domain.existing_port(number)
+    port = domain.table.existing(number)
     if port.xen_consumer and machine.profile.status_hides_xen_ports:
         raise HypercallError(Errno.EACCES)
     check_may_act_on(vcpu.domain, domain)
@@ -166,62 +194,3 @@ def status(machine: "Machine", vcpu: "Vcpu", dom: int, number: int) -> Outputs:
             return PortStatus.VIRQ, port.notify_vcpu, port.virq
         case PortState.IPI:
             return PortStatus.IPI, port.notify_vcpu
-
-
-def reset(machine: "Machine", vcpu: "Vcpu", dom: int) -> Outputs:
-    """Close all ports of a domain from port 1 up and go back to the 2-level form. evtchn_reset.
-
-    Where other work waits, it stops at a port that is a multiple of 64 (ERESTART) and Xen re-issues
-    it as reset_cont. If a port was opened meanwhile: EAGAIN, and the form stays.
-    """
-    domain = _find_resettable(machine, vcpu.domain, dom)
-    if not machine.profile.reset_can_stop:
-        _reset_in_one_pass(machine, domain, to_two_level=_leaves_fifo(machine, dom))
-    elif domain.next_reset:
-        raise HypercallError(Errno.EBUSY)
-    else:
-        _reset_from(machine, domain, 1)
-    return ()
-
-
-def reset_cont(machine: "Machine", vcpu: "Vcpu", dom: int) -> Outputs:
-    """Go on with a reset that stopped half way; EBUSY if there is none. evtchn_reset."""
-    domain = _find_resettable(machine, vcpu.domain, dom)
-    if not domain.next_reset:
-        raise HypercallError(Errno.EBUSY)
-    _reset_from(machine, domain, domain.next_reset)
-    return ()
-
-
-def _find_resettable(machine: "Machine", caller: "Domain", dom: int) -> "Domain":
-    domain = machine.find_domain(dom, caller)
-    check_may_act_on(caller, domain)
-    if domain is not caller and not domain.pause_count and machine.profile.foreign_reset_needs_pause:
-        raise HypercallError(Errno.EINVAL)
-    return domain
-
-
-def _leaves_fifo(machine: "Machine", dom: int) -> bool:
-    return machine.profile.reset_always_leaves_fifo or dom == DOMID_SELF
-
-
-def _reset_in_one_pass(machine: "Machine", domain: "Domain", *, to_two_level: bool) -> None:
-    for port in domain.ports:
-        machine.close_if_guests(domain, port)
-    if to_two_level and domain.fifo:
-        domain.leave_fifo()
-
-
-def _reset_from(machine: "Machine", domain: "Domain", first: int) -> None:
-    domain.next_reset = first
-    for port in domain.ports[first:]:
-        machine.close_if_guests(domain, port)
-        if port.number % 64 == 0 and machine.work_waits:
-            domain.next_reset = port.number
-            machine.effects.append((EffectKind.CONTINUATION, EvtchnOp.RESET_CONT))
-            raise HypercallError(Errno.ERESTART)
-    domain.next_reset = 0
-    if any(port.usable for port in domain.ports):
-        raise HypercallError(Errno.EAGAIN)
-    if domain.fifo:
-        domain.leave_fifo()

@@ -18,6 +18,7 @@ from evtrace.xen.fifo import Fifo
 from evtrace.xen.form import Form
 from evtrace.xen.memory import SharedMemory, page_address
 from evtrace.xen.port import Port
+from evtrace.xen.table import PortTable
 from evtrace.xen.twolevel import TwoLevel
 from evtrace.xen.vcpu import NO_POLL, Vcpu
 from evtrace.xen.virqs import VirqClass, classify_virq
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
 NO_PORT_LIMIT: Final = 0x7FFF_FFFF
 """`Limits.max_port` of a domain whose administrator set none."""
-
-_FREE = PortState.FREE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +64,6 @@ class Domain:
         "dying",
         "effects",
         "fifo",
-        "first_free",
         "form",
         "former_fifo",
         "is_hvm",
@@ -76,8 +74,8 @@ class Domain:
         "pause_count",
         "pirq_ports",
         "polling",
-        "ports",
         "profile",
+        "table",
         "two_level",
         "vcpus",
         "word_bits",
@@ -100,15 +98,13 @@ class Domain:
         self.effects = effects
         """The machine's list, to which all domains append."""
         self.word_bits = word_bits
+        """Width of the words of the 2-level form: 32 for a 32-bit guest, else 64."""
         self.is_privileged = is_privileged
         self.is_hvm = is_hvm
         self.limits = limits or Limits()
         self.memory = SharedMemory()
         self.vcpus = [Vcpu(self, vcpu_id) for vcpu_id in range(vcpus)]
-        self.ports: list[Port] = []
-        """The table as far as it has grown; a port at its end or beyond does not exist."""
-        self.first_free = 0
-        """No port below is free."""
+        self.table = PortTable(profile.table_step)
         self.two_level = TwoLevel(self)
         self.fifo: Fifo | None = None
         self.form: Form = self.two_level
@@ -127,45 +123,37 @@ class Domain:
 
     # Ports
 
-    def lookup(self, number: int) -> Port | None:
-        """Find a port of the table, free or not; None: it does not exist."""
-        return self.ports[number] if 0 <= number < len(self.ports) else None
+    @property
+    def ports(self) -> list[Port]:
+        """All ports of the table, free ones included."""
+        return self.table.ports
 
     def port(self, number: int) -> Port | None:
         """Find a port that is in use, port 0 included; None: free, or it does not exist."""
-        port = self.lookup(number)
-        return None if port is None or port.state == _FREE else port
-
-    def existing_port(self, number: int) -> Port:
-        """Find a port of the table, or refuse with EINVAL."""
-        port = self.lookup(number)
-        if port is None:
-            raise HypercallError(Errno.EINVAL)
-        return port
+        port = self.table.lookup(number)
+        return None if port is None or port.state == PortState.FREE else port
 
     def allocate_port(self) -> Port:
-        """Give out the lowest port that is free and not busy; the table grows if need be.
-
-        The caller makes it something else than FREE, or leaves it. get_free_port
-        """
+        """Give out a port; EINVAL if the domain is dying."""
         if self.dying:
             raise HypercallError(Errno.EINVAL)
-        ports, form = self.ports, self.form
-        while self.first_free < len(ports) and ports[self.first_free].state != _FREE:
-            self.first_free += 1
-        number = self.first_free
-        while number < len(ports) and (ports[number].state != _FREE or form.linked(number)):
-            number += 1
-        if number > self.limits.max_port or number >= form.limit:
-            raise HypercallError(Errno.ENOSPC)
-        return ports[number] if number < len(ports) else self.ensure_port(number)
+        return self.table.allocate(self.form, self.limits.max_port)
 
     def free_port(self, port: Port) -> None:
         """Free a port and take back its event; what is saved in Xen stays. evtchn_free."""
-        if port.usable or not self.profile.unusable_ports_left_alone:
+        if self.is_usable(port):
             self.form.clear_pending(port.number)
-        port.free()
-        self.first_free = min(self.first_free, port.number)
+        self.unlist(port)
+        self.table.free(port)
+
+    def unlist(self, port: Port) -> None:
+        """Take a VIRQ or PIRQ port out of the tables by which an interrupt finds it."""
+        if port.state == PortState.VIRQ:
+            for vcpu in self.vcpus:
+                if vcpu.virqs.get(port.virq) == port.number:
+                    del vcpu.virqs[port.virq]
+        elif port.state == PortState.PIRQ:
+            del self.pirq_ports[port.pirq]
 
     def is_usable(self, port: Port) -> bool:
         """Will Xen touch the port's bits? Older versions never asked. evtchn_usable."""
@@ -190,7 +178,7 @@ class Domain:
     # Forms
 
     def enter_fifo(self, form: Fifo) -> None:
-        """Switch to FIFO: pending bits are saved for later, all priorities the default. setup_ports."""
+        """Switch to FIFO: pending bits are saved, all priorities the default. setup_ports."""
         old = self.two_level
         for port in self.ports[1 : old.limit]:
             if old.pending(port.number):
@@ -223,14 +211,6 @@ class Domain:
                 self.fifo.seed_vcpu(len(self.vcpus) - 1)
         return self.vcpus[vcpu_id]
 
-    def ensure_port(self, number: int) -> Port:
-        """Find a port of the table, which grows if need be."""
-        ports = self.ports
-        while len(ports) <= number:
-            first = len(ports)
-            ports.extend(Port(first + i) for i in range(self.profile.table_step))
-        return ports[number]
-
     def seed_port(
         self,
         number: int,
@@ -247,12 +227,13 @@ class Domain:
         linked: bool = False,
         priority: int = FIFO_DEFAULT_PRIORITY,
     ) -> Port:
-        """Enter a port as it stood before a capture; no effect is told.
+        """Enter a port as it stood before a capture; no effect is told, now or later.
 
         A linked port joins the end of its queue, so seed them in the order in which they came.
         """
-        port = self.ensure_port(number)
+        port = self.table.ensure(number)
         vcpu = self.ensure_vcpu(notify_vcpu)
+        self.unlist(port)
         port.state, port.notify_vcpu, port.xen_consumer = state, notify_vcpu, xen_consumer
         port.remote_dom, port.remote_port = remote_dom, remote_port
         port.virq, port.pirq, port.priority = virq, pirq, priority
@@ -270,29 +251,21 @@ class Domain:
             word = pending * FIFO_PENDING | masked * FIFO_MASKED | linked * FIFO_LINKED
             self.fifo.seed_port(port, word)
             return
-        for bit, value in (
+        for (address, bit), value in (
             (self.two_level.pending_bit(port.number), pending),
             (self.two_level.mask_bit(port.number), masked),
         ):
-            (self.memory.set_bits if value else self.memory.clear_bits)(*bit)
+            if value:
+                self.memory.set_bits(address, bit)
+            else:
+                self.memory.clear_bits(address, bit)
 
     def forget_port(self, number: int) -> None:
         """Drop a port without any effect; its bits and a peer stay as they are."""
-        port = self.lookup(number)
-        if port is None or port.state <= PortState.RESERVED:
-            return
-        self.unlist(port)
-        port.free()
-        self.first_free = min(self.first_free, number)
-
-    def unlist(self, port: Port) -> None:
-        """Take a VIRQ or PIRQ port out of the tables by which an interrupt finds it."""
-        if port.state == PortState.VIRQ:
-            for vcpu in self.vcpus:
-                if vcpu.virqs.get(port.virq) == port.number:
-                    del vcpu.virqs[port.virq]
-        elif port.state == PortState.PIRQ:
-            del self.pirq_ports[port.pirq]
+        port = self.port(number)
+        if port is not None and number:
+            self.unlist(port)
+            self.table.free(port)
 
     def clone(self, effects: "list[Effect]") -> "Domain":
         """Copy all but the limits, which never change; the copy appends to `effects`."""
@@ -302,13 +275,12 @@ class Domain:
         copy.is_privileged, copy.is_hvm = self.is_privileged, self.is_hvm
         copy.memory = self.memory.clone()
         copy.vcpus = [vcpu.clone(copy) for vcpu in self.vcpus]
-        copy.ports = [port.clone() for port in self.ports]
-        copy.first_free, copy.next_reset = self.first_free, self.next_reset
+        copy.table = self.table.clone()
         copy.two_level = TwoLevel(copy)
         copy.fifo = self.fifo.clone(copy) if self.fifo else None
         copy.form = copy.fifo or copy.two_level
         copy.former_fifo = None
         copy.dying, copy.pause_count = self.dying, self.pause_count
-        copy.polling = self.polling
+        copy.next_reset, copy.polling = self.next_reset, self.polling
         copy.pirq_ports = self.pirq_ports.copy()
         return copy

@@ -237,6 +237,10 @@ class Fifo(Form):
             if port.saved_pending:
                 self.set_pending(port, self.domain.vcpus[port.notify_vcpu])
 
+    def uses_page(self, page: int) -> bool:
+        """Does the array or a control block lie in the page?"""
+        return bool(self.ports_in_page(page)) or any(self.control_words_in_page(page))
+
     def ports_in_page(self, page: int) -> list[int]:
         """First ports whose event words lie in the page; several, if the guest lent it twice."""
         return [n * PAGE_WORDS for n, start in enumerate(self.array) if start == page]

@@ -7,9 +7,9 @@ controller do. All of them append to `Machine.effects`.
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from evtrace.xen import bindings, channels, sched, virqs
+from evtrace.xen import bindings, channels, sched, teardown, virqs
 from evtrace.xen.abi import DOMID_SELF, Errno, EvtchnOp, FormName, HypercallError, PortState
-from evtrace.xen.domain import Domain, Dying, Limits
+from evtrace.xen.domain import Domain, Limits
 from evtrace.xen.effects import Effect, memory_effects
 from evtrace.xen.fifo import Fifo
 from evtrace.xen.pirqs import PirqOwners
@@ -33,11 +33,11 @@ _OPERATIONS: Final[dict[int, Callable[..., channels.Outputs]]] = {
     EvtchnOp.BIND_IPI: bindings.bind_ipi,
     EvtchnOp.BIND_VCPU: bindings.bind_vcpu,
     EvtchnOp.UNMASK: channels.unmask,
-    EvtchnOp.RESET: channels.reset,
+    EvtchnOp.RESET: teardown.reset,
     EvtchnOp.INIT_CONTROL: bindings.init_control,
     EvtchnOp.EXPAND_ARRAY: bindings.expand_array,
     EvtchnOp.SET_PRIORITY: bindings.set_priority,
-    EvtchnOp.RESET_CONT: channels.reset_cont,
+    EvtchnOp.RESET_CONT: teardown.reset_cont,
 }
 _FIFO_OPERATIONS = (EvtchnOp.INIT_CONTROL, EvtchnOp.EXPAND_ARRAY, EvtchnOp.SET_PRIORITY)
 
@@ -70,7 +70,7 @@ class Machine:
     def __init__(self, profile: Profile = HEAD, *, record_memory: bool = True) -> None:
         self.profile = profile
         self.domains: dict[int, Domain] = {}
-        """Domains by number, those that are dead but not gone included."""
+        """Domains in order of their numbers, those that are dead but not gone included."""
         self.effects: list[Effect] = []
         """Events since `take_effects`, in order."""
         self.record_memory = record_memory
@@ -146,7 +146,7 @@ class Machine:
         )
         for vcpu in domain.vcpus:
             domain.memory.words[vcpu.mask_address] = int(upcall_mask)
-        self.domains[domid] = domain
+        self.domains = dict(sorted([*self.domains.items(), (domid, domain)]))
         return domain
 
     def seed_domain(
@@ -186,35 +186,8 @@ class Machine:
         return domain
 
     def kill_domain(self, domid: int) -> None:
-        """Close all ports of a domain; it can still be named. evtchn_destroy.
-
-        Where other work waits, it stops at a port that is a multiple of 64: ERESTART.
-        """
-        domain = self.find_domain(domid)
-        domain.dying = max(domain.dying, Dying.DYING)
-        if self.profile.kill_can_stop:
-            self._close_downwards(domain)
-        else:
-            for port in domain.ports:
-                self.close_if_open(domain, port)
-        self._finish_kill(domain)
-
-    def _close_downwards(self, domain: Domain) -> None:
-        """Close the highest port first; the table shrinks where it stops."""
-        for number in range(len(domain.ports) - 1, 0, -1):
-            self.close_if_open(domain, domain.ports[number])
-            if number % 64 == 0 and self.work_waits and domain.dying != Dying.DEAD:
-                del domain.ports[number:]
-                raise HypercallError(Errno.ERESTART)
-
-    def _finish_kill(self, domain: Domain) -> None:
-        for virq in [v for v, domid in self.virq_handlers.items() if domid == domain.domid]:
-            del self.virq_handlers[virq]
-        if domain.fifo:
-            domain.leave_fifo()
-        if not self.profile.dead_keeps_ports:
-            domain.ports.clear()
-        domain.dying = Dying.DEAD
+        """Let a domain die; it can still be named. ERESTART: stopped half way, to be repeated."""
+        teardown.kill(self, self.find_domain(domid))
 
     def destroy_domain(self, domid: int) -> None:
         """Kill a domain, if it is not dead, and free its number."""
@@ -232,26 +205,9 @@ class Machine:
 
     # Interrupts
 
-    def virq_handler(self, virq: int) -> int:
-        """Name the domain that a global VIRQ goes to."""
-        return self.virq_handlers.get(virq, HARDWARE_DOMAIN)
-
     def set_virq_handler(self, domid: int, virq: int) -> None:
-        """Hand a global VIRQ to another domain. set_global_virq_handler."""
-        domain = self.find_domain(domid)
-        virqs.check_virq_class(virq, self.profile, VirqClass.GLOBAL)
-        if domain.dying and self.profile.virq_handover_refuses_dying:
-            raise HypercallError(Errno.EINVAL)
-        present = self.domains.get(self.virq_handler(virq))
-        if present is domain:
-            return
-        if (
-            self.profile.virq_handover_spares_bound
-            and present is not None
-            and virq in present.vcpus[0].virqs
-        ):
-            raise HypercallError(Errno.EBUSY)
-        self.virq_handlers[virq] = domid
+        """Hand a global VIRQ to a domain. ESRCH, EINVAL: not global, or dying; EBUSY: bound."""
+        virqs.hand_over(self, virq, self.find_domain(domid))
 
     def raise_vcpu_virq(self, domid: int, vcpu: int, virq: int) -> None:
         """Fire a per-vCPU VIRQ. EINVAL: not of that class. ESRCH: no such living vCPU."""
@@ -269,7 +225,7 @@ class Machine:
     def raise_global_virq(self, virq: int) -> None:
         """Fire a global VIRQ; it goes to its handling domain, if that exists. EINVAL as above."""
         virqs.check_virq_class(virq, self.profile, VirqClass.GLOBAL)
-        handler = self.domains.get(self.virq_handler(virq))
+        handler = self.domains.get(virqs.find_handler(self, virq))
         if handler is not None:
             virqs.raise_on_domain(handler, virq)
 
@@ -307,61 +263,16 @@ class Machine:
     def xen_notify(self, domid: int, number: int) -> None:
         """Signal through such a port; unbound, nothing happens. notify_via_xen_event_channel."""
         domain = self.find_domain(domid)
-        port = self._xen_port(domain, number)
-        peer = self.find_peer(domain, port) if port.state == PortState.INTERDOMAIN else None
-        if peer is not None:
-            self.domains[port.remote_dom].set_pending(peer, peer.notify_vcpu)
+        port = _xen_port(domain, number)
+        if port.state == PortState.INTERDOMAIN:
+            peer = channels.find_peer(self, domain, port)
+            if peer is not None:
+                self.domains[port.remote_dom].set_pending(peer, peer.notify_vcpu)
 
     def xen_free(self, domid: int, number: int) -> None:
         """Close such a port. free_xen_event_channel."""
         domain = self.find_domain(domid)
-        self.close_port(domain, self._xen_port(domain, number))
-
-    def _xen_port(self, domain: Domain, number: int) -> Port:
-        port = domain.existing_port(number)
-        if not port.xen_consumer:
-            raise HypercallError(Errno.EINVAL)
-        return port
-
-    # Peers and closing
-
-    def find_peer(self, domain: Domain, port: Port) -> Port | None:
-        """Find the other end of an interdomain port.
-
-        None only if a seeded port names a peer that was not seeded, too.
-        """
-        remote = self.domains.get(port.remote_dom)
-        peer = remote.lookup(port.remote_port) if remote else None
-        if (
-            peer is not None
-            and peer.state == PortState.INTERDOMAIN
-            and peer.remote_port == port.number
-            and peer.remote_dom == domain.domid
-        ):
-            return peer
-        return None
-
-    def close_port(self, domain: Domain, port: Port) -> None:
-        """Free an open port; a peer becomes unbound, for this domain, its bits untouched."""
-        if port.state == PortState.INTERDOMAIN:
-            peer = self.find_peer(domain, port)
-            if peer is not None:
-                peer.state = PortState.UNBOUND
-                peer.remote_dom = domain.domid
-        elif port.state == PortState.PIRQ and not domain.is_hvm:
-            self.pirqs.unbind(port.pirq, domain.domid)
-        domain.unlist(port)
-        domain.free_port(port)
-
-    def close_if_open(self, domain: Domain, port: Port) -> None:
-        """Close a port unless it is free or reserved."""
-        if port.state > PortState.RESERVED:
-            self.close_port(domain, port)
-
-    def close_if_guests(self, domain: Domain, port: Port) -> None:
-        """Close a port that is open and not the hypervisor's."""
-        if port.usable:
-            self.close_port(domain, port)
+        channels.close_port(self, domain, _xen_port(domain, number))
 
     # Effects and copies
 
@@ -370,8 +281,7 @@ class Machine:
         effects = self.effects[:]
         self.effects.clear()
         if self.record_memory:
-            for domid in sorted(self.domains):
-                domain = self.domains[domid]
+            for domain in self.domains.values():
                 if domain.memory.journal:
                     effects += memory_effects(domain)
                 domain.former_fifo = None
@@ -387,6 +297,14 @@ class Machine:
         copy.pirqs = self.pirqs.clone()
         copy.virq_handlers = self.virq_handlers.copy()
         return copy
+
+
+def _xen_port(domain: Domain, number: int) -> Port:
+    """Find a port that the hypervisor holds, or refuse with EINVAL."""
+    port = domain.table.existing(number)
+    if not port.xen_consumer:
+        raise HypercallError(Errno.EINVAL)
+    return port
 
 
 def _operations_of(profile: Profile) -> dict[int, Callable[..., channels.Outputs]]:

@@ -45,7 +45,7 @@ class SharedMemory:
         words[address] = value
 
     def write_many(self, values: Mapping[int, int]) -> None:
-        """Write words by address."""
+        """Write words by address; those that Xen does not look at may be written to `words`."""
         read = self.words.get
         changed = {
             address: old
@@ -54,7 +54,7 @@ class SharedMemory:
         }
         # What the journal holds already is older, and wins.
         self.journal = changed | self.journal
-        self.words.update((address, values[address]) for address in changed)
+        self.words.update(values)
 
     def set_bits(self, address: int, bits: int) -> bool:
         """Set `bits` of a word; tell whether any of them was set before."""

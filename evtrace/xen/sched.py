@@ -42,7 +42,7 @@ def poll(vcpu: "Vcpu", ports: Sequence[int]) -> bool:
 def _poll_port(domain: "Domain", number: int) -> bool:
     """Tell whether a port is pending; EINVAL where it cannot be. evtchn_port_poll."""
     if domain.profile.poll_needs_usable:
-        if not domain.existing_port(number).usable:
+        if not domain.table.existing(number).usable:
             raise HypercallError(Errno.EINVAL)
     elif number >= domain.form.limit:
         raise HypercallError(Errno.EINVAL)

@@ -7,6 +7,7 @@ from evtrace.xen.abi import NR_VIRQS, Errno, HypercallError, Virq
 
 if TYPE_CHECKING:
     from evtrace.xen.domain import Domain
+    from evtrace.xen.machine import Machine
     from evtrace.xen.profiles import Profile
 
 HARDWARE_DOMAIN: Final = 0
@@ -38,6 +39,26 @@ def check_virq_class(virq: int, profile: "Profile", *allowed: VirqClass) -> None
     """Refuse a VIRQ that does not exist or is not of the `allowed` classes."""
     if virq >= NR_VIRQS or classify_virq(virq, profile) not in allowed:
         raise HypercallError(Errno.EINVAL)
+
+
+def find_handler(machine: "Machine", virq: int) -> int:
+    """Name the domain that a global VIRQ goes to. get_global_virq_handler."""
+    return machine.virq_handlers.get(virq, HARDWARE_DOMAIN)
+
+
+def hand_over(machine: "Machine", virq: int, domain: "Domain") -> None:
+    """Let `domain` handle a global VIRQ from now on. set_global_virq_handler."""
+    profile = machine.profile
+    check_virq_class(virq, profile, VirqClass.GLOBAL)
+    if domain.dying and profile.virq_handover_refuses_dying:
+        raise HypercallError(Errno.EINVAL)
+    present = machine.domains.get(find_handler(machine, virq))
+    if present is domain:
+        return
+    is_bound = present is not None and virq in present.vcpus[0].virqs
+    if is_bound and profile.virq_handover_spares_bound:
+        raise HypercallError(Errno.EBUSY)
+    machine.virq_handlers[virq] = domain.domid
 
 
 def raise_on_vcpu(domain: "Domain", vcpu_id: int, virq: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from evtrace.timeline import Kind
 from evtrace.tracefile import records
 from evtrace.tracefile.family import (
+    ALL_DOMAINS,
     ALL_VCPUS,
     FACTS_STREAM,
     FAMILY_VERSION,
@@ -65,7 +66,7 @@ def assemble(sources: Sources, output: Path, *, force: bool) -> Outcome:
         with TraceWriter(output, force=force) as writer:
             _write(writer, sources, outcome, occupancy, reader)
         if reader:
-            outcome.warnings += [f"{reader.name}: {damage}" for damage in reader.damage]
+            outcome.warnings += [f"{reader.path}: {damage}" for damage in reader.damage]
     return outcome
 
 
@@ -88,7 +89,7 @@ def _write(
     for stream, data in merged_windows(reader, placed) if reader else ():
         writer.write_window(stream, data)
     for stream, own in placed.items():
-        for record in own.records[own.written :]:
+        for record in own.rest():
             writer.append(stream, record)
 
 
@@ -171,25 +172,36 @@ def _facts(
     streams: dict[int, int],
     tsc: int,
 ) -> Iterator[bytes]:
-    yield records.encode_fact(FactKey.FORMAT_VERSION, tsc, FAMILY_VERSION)
-    yield records.encode_fact(FactKey.TIMING, tsc, sources.timing)
+    yield _fact(FactKey.FORMAT_VERSION, FAMILY_VERSION, tsc=tsc)
+    yield _fact(FactKey.TIMING, sources.timing, tsc=tsc)
     hz = next((s.tsc_hz for s in sources.snapshots.values() if s.tsc_hz), None)
     if hz:
-        yield records.encode_fact(FactKey.TSC_HZ, tsc, hz, HzSource.SNAPSHOT)
+        yield _fact(FactKey.TSC_HZ, hz, HzSource.SNAPSHOT, tsc=tsc)
     if sources.xen_version:
         major, minor = sources.xen_version
-        yield records.encode_fact(FactKey.XEN_VERSION, tsc, major << 16 | minor)
+        yield _fact(FactKey.XEN_VERSION, major << 16 | minor, tsc=tsc)
     for name in sources.names:
-        yield records.encode_text(TextPurpose.SOURCE, name, tsc)
+        yield records.encode_text(TextPurpose.SOURCE, name, dom=ALL_DOMAINS, tsc=tsc)
     for dom, guest in sorted(sources.guests.items()):
         yield from _domain_facts(dom, guest, outcome.clocks[dom], occupancy, tsc)
     for stream, dom in streams.items():
         clock = 0 if outcome.clocks[dom].is_host else dom + 1
-        yield records.encode_fact(FactKey.STREAM, tsc, stream, clock, dom=dom)
+        yield _fact(FactKey.STREAM, stream, clock, dom=dom, tsc=tsc)
     forms = {dom: fifo for s in sources.snapshots.values() for dom, fifo in s.fifo.items()}
     forms |= {dom: g.fifo for dom, g in sources.guests.items() if g.fifo is not None}
     for dom, fifo in sorted(forms.items()):
-        yield records.encode_fact(FactKey.FORM, tsc, int(fifo), dom=dom)
+        yield _fact(FactKey.FORM, int(fifo), dom=dom, tsc=tsc)
+
+
+def _fact(
+    key: FactKey,
+    value: int,
+    value2: int = 0,
+    *,
+    tsc: int,
+    dom: int = ALL_DOMAINS,
+) -> bytes:
+    return records.encode_fact(key, dom, value, value2, tsc=tsc)
 
 
 def _domain_facts(
@@ -199,20 +211,20 @@ def _domain_facts(
     occupancy: Occupancy,
     tsc: int,
 ) -> Iterator[bytes]:
-    yield records.encode_fact(FactKey.VCPUS, tsc, guest.vcpus, dom=dom)
+    yield _fact(FactKey.VCPUS, guest.vcpus, dom=dom, tsc=tsc)
     if any(d == dom for d, _ in occupancy.in_guest):
-        yield records.encode_fact(FactKey.GUEST_TYPE, tsc, GuestType.HVM, dom=dom)
+        yield _fact(FactKey.GUEST_TYPE, GuestType.HVM, dom=dom, tsc=tsc)
     elif any(d == dom for d, _ in occupancy.running):
-        yield records.encode_fact(FactKey.GUEST_TYPE, tsc, GuestType.PV, dom=dom)
+        yield _fact(FactKey.GUEST_TYPE, GuestType.PV, dom=dom, tsc=tsc)
     if clock.kind is ClockKind.OFFSET:
-        yield records.encode_fact(FactKey.CLOCK_OFFSET, tsc, *clock.offset, dom=dom)
+        yield _fact(FactKey.CLOCK_OFFSET, *clock.offset, dom=dom, tsc=tsc)
     text = guest.text
     bad = sum(text.unparsed.values())
-    yield records.encode_fact(FactKey.UNPARSED, tsc, bad, bad + len(text.lines), dom=dom)
+    yield _fact(FactKey.UNPARSED, bad, bad + len(text.lines), dom=dom, tsc=tsc)
     for example in text.examples.values():
-        yield records.encode_text(TextPurpose.UNPARSED, example, tsc, dom=dom)
+        yield records.encode_text(TextPurpose.UNPARSED, example, dom=dom, tsc=tsc)
     for irq, name in sorted(guest.irqs.names.items()):
-        yield records.encode_text(TextPurpose.IRQ_NAME, f"{irq} {name}", tsc, dom=dom)
+        yield records.encode_text(TextPurpose.IRQ_NAME, f"{irq} {name}", dom=dom, tsc=tsc)
     yield from _coverage(dom, guest, tsc)
 
 
@@ -223,10 +235,10 @@ def _coverage(dom: int, guest: GuestTrace, tsc: int) -> Iterator[bytes]:
         return
     if not guest.text.overwritten and not guest.text.gaps:
         first, last = lines[0].tsc, lines[-1].tsc
-        yield records.encode_coverage(dom, ALL_VCPUS, guest.classes, first, last, tsc)
+        yield records.encode_coverage(dom, ALL_VCPUS, guest.classes, first, last, tsc=tsc)
         return
     for first, last in _common_spans(guest):
-        yield records.encode_coverage(dom, ALL_VCPUS, guest.classes, first, last, tsc)
+        yield records.encode_coverage(dom, ALL_VCPUS, guest.classes, first, last, tsc=tsc)
 
 
 def _common_spans(guest: GuestTrace) -> list[tuple[int, int]]:
@@ -255,7 +267,7 @@ def _snapshot_records(snapshot: Snapshot, number: int, tsc: int) -> Iterator[byt
     for dom, channels in sorted(snapshot.domains.items()):
         seen_bits = any(channel.pending is not None for channel in channels.values())
         source = SnapshotSource.DEBUG_KEYS if seen_bits else SnapshotSource.LSEVTCHN
-        yield records.encode_fact(FactKey.SNAPSHOT, tsc, number, source, dom=dom)
+        yield _fact(FactKey.SNAPSHOT, number, source, dom=dom, tsc=tsc)
         for _, channel in sorted(channels.items()):
             words = _channel_words(channel, number, snapshot.fifo.get(dom))
             yield records.encode_family(Kind.CHANNEL, dom, channel.vcpu, words, tsc)

@@ -1,4 +1,4 @@
-"""Placement: guest events go into the stream of the pCPU on which their vCPU ran at that time.
+"""Placement: guest records go into the stream of the pCPU on which their vCPU ran at that time.
 
 The stock records keep their windows, their order and their bytes; a guest record is put in front of
 the first one that is later, never between a record with TSC and those without that follow it.
@@ -9,11 +9,9 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evtrace.tracefile.reader import TraceReader
-from evtrace.tracefile.walk import LENGTHS
-from evtrace.tracefile.windows import Window
+import polars as pl
 
-CYCLES_BIT = 31
+from evtrace.tracefile.reader import TraceReader
 
 
 @dataclass(slots=True)
@@ -37,37 +35,40 @@ class Placed:
         self.written = max(self.written, end)
         return taken
 
-    def rest(self) -> bytes:
+    def rest(self) -> list[bytes]:
         """Take all that is left."""
-        taken = b"".join(self.records[self.written :])
+        left = self.records[self.written :]
         self.written = len(self.records)
-        return taken
+        return left
 
 
 def merged_windows(
     reader: TraceReader,
     placed: dict[int, Placed],
 ) -> Iterator[tuple[int, bytes]]:
-    """Yield (stream, records) for each window of a stock capture, with guest records put in."""
+    """Yield (stream, records) for each window of a stock capture, with guest records put in.
+
+    Bytes inside a window that are no records are left out; the reader reports them as damage.
+    """
     for window in reader.windows:
-        records = reader.window_bytes(window)
+        records = reader.records_of(window)
         own = placed.get(window.stream)
-        yield window.stream, _merge(reader, window, records, own) if own else records
+        yield window.stream, b"".join(_pieces(reader, records, own))
 
 
-def _merge(reader: TraceReader, window: Window, records: memoryview, own: Placed) -> bytes:
-    words = records.cast("I")
-    parts: list[bytes] = []
-    copied = 0
-    for start in reader.record_starts(window):
-        if not words[start] >> CYCLES_BIT:
-            continue
-        tsc = words[start + 1] | words[start + 2] << 32
-        before = own.up_to(tsc - 1)
-        if before:
-            parts += [bytes(records[copied * 4 : start * 4]), before]
-            copied = start
-    parts.append(bytes(records[copied * 4 :]))
-    return b"".join(parts)
+def _pieces(reader: TraceReader, records: pl.DataFrame, own: Placed | None) -> Iterator[bytes]:
+    """Yield runs of neighbouring stock records, and guest records between them."""
+    run_start = run_end = 0
+    for offset, size, tsc in records.select("file_offset", _size(), "tsc").iter_rows():
+        due = own.up_to(tsc - 1) if own and tsc is not None else b""
+        if due or offset != run_end:
+            yield reader.bytes_between(run_start, run_end)
+            yield due
+            run_start = offset
+        run_end = offset + size
+    yield reader.bytes_between(run_start, run_end)
 
 
+def _size() -> pl.Expr:
+    """Give the length of a record in bytes (xentrace's record header)."""
+    return 4 + 8 * pl.col("tsc").is_not_null().cast(pl.Int64) + 4 * pl.col("n_words").cast(pl.Int64)
