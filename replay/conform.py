@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +26,18 @@ from evtrace.xen.effects import EFFECT_FIELDS, Effect, EffectKind
 from evtrace.xen.machine import Answer, Machine
 from evtrace.xen.profiles import HEAD, Profile
 
+_RESULT_KEYS: Final = ("ret", "err", "out")
+
 CONTEXT_LINES: Final = 5
 """Lines before a difference that are kept to show it."""
+
+
+class NoCallerError(BadVectorError):
+    """A line is called by a vCPU that its program has not."""
+
+    def __init__(self, line: Line) -> None:
+        """Name the caller."""
+        super().__init__(line.path, line.number, f"no vcpu {line.vcpu} of a domain {line.dom}")
 
 
 @unique
@@ -50,6 +61,11 @@ class Difference:
     found: Json
     before: tuple[str, ...]
     """The lines before it, as they stand in the file."""
+
+    @property
+    def divergence(self) -> "tuple[str, Json, Json]":
+        """The first place where the two differ: its path, what was expected, what was found."""
+        return first_divergence(self.expected, self.found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +141,8 @@ class _Run:
         answer, effects = self._run_step(step)
         recorded = line.recorded
         if "ret" in recorded:
-            expected = {key: recorded[key] for key in ("ret", "err", "out") if key in recorded}
-            found = render_answer(step, answer)
+            expected: Json = {key: recorded[key] for key in _RESULT_KEYS if key in recorded}
+            found: Json = render_answer(step, answer)
             if expected != found:
                 return Aspect.RESULT, expected, found
         if "effects" in recorded:
@@ -141,7 +157,7 @@ class _Run:
             return
         domain = self.machine.domains.get(line.dom)
         if domain is None or not 0 <= line.vcpu < len(domain.vcpus):
-            raise line.bad(f"no vcpu {line.vcpu} of a domain {line.dom} to call")
+            raise NoCallerError(line)
 
     def _run_step(self, step: Step) -> tuple[Answer, list[Effect]]:
         machine = self.machine
@@ -183,7 +199,16 @@ def render_effect(effect: Effect) -> dict[str, Json]:
 
 
 _INNER: Final = frozenset(
-    {"next_reset", "lastq", "tails", "active", "xen", "saved_pending", "free_saved_pending", "guest"}
+    {
+        "active",
+        "free_saved_pending",
+        "guest",
+        "lastq",
+        "next_reset",
+        "saved_pending",
+        "tails",
+        "xen",
+    }
 )
 """Fields of a state that mean nothing to a guest."""
 
@@ -195,6 +220,21 @@ def comparable_states(expected: Json, found: Json) -> tuple[Json, Json]:
     recorded = _keys_of(expected)
     ignored = _INNER | (_NOT_ALWAYS_RECORDED - recorded)
     return _strip(expected, ignored), _strip(found, ignored)
+
+
+def first_divergence(expected: Json, found: Json, path: str = "") -> tuple[str, Json, Json]:
+    """Narrow two values down to the first place where they differ: (path, expected, found)."""
+    match expected, found:
+        case dict(), dict():
+            for key in [*expected, *(key for key in found if key not in expected)]:
+                ours, theirs = expected.get(key), found.get(key)
+                if ours != theirs:
+                    return first_divergence(ours, theirs, f"{path}.{key}" if path else key)
+        case list(), list():
+            for index, (ours, theirs) in enumerate(zip_longest(expected, found)):
+                if ours != theirs:
+                    return first_divergence(ours, theirs, f"{path}[{index}]")
+    return path, expected, found
 
 
 def _keys_of(value: Json) -> set[str]:

@@ -10,13 +10,30 @@ from typing import Final, NamedTuple, TypeAlias
 from evtrace.guest import bits, queue
 from evtrace.guest.scan import ScanRules, run_upcall
 from evtrace.guest.unmask import unmask_linux
-from evtrace.replay.vectors import Line
+from evtrace.replay.vectors import BadVectorError, Line
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, HypercallError, PortStatus
 from evtrace.xen.domain import NO_PORT_LIMIT, Domain, Limits
 from evtrace.xen.dump import Json
 from evtrace.xen.machine import Answer, Machine
 from evtrace.xen.ops import arg_names, output_names
 from evtrace.xen.vcpu import Vcpu
+
+
+class BadOperationError(BadVectorError):
+    """A line names an operation that vectors do not have."""
+
+    def __init__(self, line: Line) -> None:
+        """Name the operation."""
+        super().__init__(line.path, line.number, f"unknown operation {line.op!r}")
+
+
+class MissingArgumentError(BadVectorError):
+    """A line lacks an argument of its operation."""
+
+    def __init__(self, line: Line, name: str) -> None:
+        """Name the argument."""
+        super().__init__(line.path, line.number, f"{line.op} without number {name!r}")
+
 
 Namer: TypeAlias = Callable[[tuple[int, ...]], "dict[str, Json] | None"]
 NOTHING: Final = Answer(0)
@@ -41,13 +58,13 @@ def prepare(line: Line) -> Step:
         return _prepare_hypercall(line, _HYPERCALLS[line.op])
     maker = _MAKERS.get(line.op)
     if maker is None:
-        raise line.bad(f"unknown operation {line.op!r}")
+        raise BadOperationError(line)
     return maker(line)
 
 
 def _number(line: Line, name: str) -> int:
     if name not in line.numbers:
-        raise line.bad(f"{line.op} without number {name!r}")
+        raise MissingArgumentError(line, name)
     return line.numbers[name]
 
 
@@ -293,13 +310,9 @@ _MAKERS: Final[dict[str, Maker]] = {
     "virq_raise_global": _managing(
         "virq", lambda m, a: m.raise_global_virq(*a), returns_nothing=True
     ),
-    "set_virq_handler": _managing(
-        "domid virq", lambda m, a: m.set_virq_handler(*a)
-    ),
+    "set_virq_handler": _managing("domid virq", lambda m, a: m.set_virq_handler(*a)),
     "pirq_raise": _managing("domid pirq", lambda m, a: m.raise_pirq(*a), returns_nothing=True),
-    "xen_alloc_unbound": _managing(
-        "domid vcpu remote_dom", lambda m, a: m.xen_alloc_unbound(*a)
-    ),
+    "xen_alloc_unbound": _managing("domid vcpu remote_dom", lambda m, a: m.xen_alloc_unbound(*a)),
     "xen_notify": _managing("domid port", lambda m, a: m.xen_notify(*a), returns_nothing=True),
     "xen_free": _managing("domid port", lambda m, a: m.xen_free(*a), returns_nothing=True),
     "g_mask": _writing("port", lambda d, a: bits.mask(d, *a)),

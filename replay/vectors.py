@@ -46,10 +46,6 @@ class Line:
     fault: int
     recorded: dict[str, Json]
 
-    def bad(self, reason: str) -> BadVectorError:
-        """Make the error that this line is no vector."""
-        return BadVectorError(self.path, self.number, reason)
-
 
 @dataclass(slots=True)
 class Program:
@@ -98,7 +94,8 @@ def read_programs(path: Path) -> Iterator[Program]:
                 yield program
             program = Program(path, number, _program_name(line))
         elif program is None:
-            program = Program(path, number, "", fault=line.bad("stands before the first 'new'"))
+            early = BadVectorError(path, number, "stands before the first 'new'")
+            program = Program(path, number, "", fault=early)
         else:
             program.lines.append(line)
     if program:
@@ -107,9 +104,8 @@ def read_programs(path: Path) -> Iterator[Program]:
 
 def _read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """Give the lines that are not empty, numbered from 1; a damaged file ends as a bad line."""
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
     number = 0
-    with opened as file:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         try:
             for number, raw in enumerate(file, start=1):
                 if raw.strip():

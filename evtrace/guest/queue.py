@@ -58,7 +58,7 @@ def take_ready(vcpu: "Vcpu", control_block: int) -> None:
 
 
 def _head(vcpu: "Vcpu", control_block: int, priority: int) -> int:
-    """Find the next port of a queue: where the guest stands in it, else the control block's head."""
+    """Find the next port of a queue: where the guest stands in it, else the shared head."""
     return vcpu.notes.heads.get(priority) or vcpu.domain.memory.read(
         control_block + HEADS + priority
     )

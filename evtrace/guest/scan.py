@@ -74,7 +74,7 @@ def _scan_once(vcpu: "Vcpu", rules: ScanRules, upcall: Upcall) -> None:
 
 
 def _active_bits(vcpu: "Vcpu", word: int, *, bound_only: bool) -> int:
-    """Ports of a word that are pending and not masked and, if asked, this vCPU's (active_evtchns)."""
+    """Find what is pending and not masked and, if asked, this vCPU's. active_evtchns."""
     domain = vcpu.domain
     read = domain.memory.read
     active = read(PENDING_BASE + word) & ~read(MASK_BASE + word)
@@ -92,9 +92,7 @@ def _take_selector(vcpu: "Vcpu") -> int:
     return selector
 
 
-def _scan_round_robin(
-    vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: bool
-) -> None:
+def _scan_round_robin(vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: bool) -> None:
     """Scan as evtchn_2l_handle_events: the timer first, then onwards from the last port handled."""
     word_bits = vcpu.domain.word_bits
     timer = vcpu.virqs.get(Virq.TIMER)
@@ -120,9 +118,7 @@ def _set_bits_from(value: int, start: int, width: int) -> list[int]:
     return [bit for bit in around if value >> bit & 1]
 
 
-def _handle_word(
-    vcpu: "Vcpu", word: int, active: int, handle: Callable[[int], None]
-) -> None:
+def _handle_word(vcpu: "Vcpu", word: int, active: int, handle: Callable[[int], None]) -> None:
     """Handle the active bits of a word in ascending order; the next scan starts behind the last."""
     word_bits = vcpu.domain.word_bits
     while active:
@@ -134,9 +130,7 @@ def _handle_word(
         vcpu.notes.word = (word + next_word) % word_bits
 
 
-def _scan_ascending(
-    vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: bool
-) -> None:
+def _scan_ascending(vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: bool) -> None:
     """Scan from the lowest word up; take a word's lowest active bit until there is none.
 
     A handler that leaves its port active would be called for ever: then the word is left.

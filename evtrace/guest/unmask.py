@@ -6,6 +6,7 @@ from evtrace.guest import bits
 from evtrace.xen.abi import EvtchnOp
 
 if TYPE_CHECKING:
+    from evtrace.guest.profiles import GuestProfile
     from evtrace.xen.machine import Machine
     from evtrace.xen.vcpu import Vcpu
 
@@ -17,7 +18,7 @@ class Unmasked(NamedTuple):
 
     @property
     def by_hypercall(self) -> bool:
-        """Did the kernel call Xen?"""
+        """Whether the kernel called Xen."""
         return self.ret is not None
 
 
@@ -56,3 +57,10 @@ def unmask_memory(vcpu: "Vcpu", port: int) -> bool | None:
     if not domain.memory.set_bits(vcpu.selector_address, 1 << port // domain.word_bits):
         domain.memory.write(vcpu.pending_address, 1)
     return False
+
+
+def unmask(machine: "Machine", vcpu: "Vcpu", port: int, guest: "GuestProfile") -> Unmasked | None:
+    """Unmask as `guest` does: re-checking like Linux, or by the mask bit alone."""
+    if guest.unmask_rechecks:
+        return unmask_linux(machine, vcpu, port)
+    return Unmasked(None) if bits.clear_mask(vcpu.domain, port) else None

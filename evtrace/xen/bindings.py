@@ -14,7 +14,6 @@ from evtrace.xen.abi import (
     PortState,
 )
 from evtrace.xen.channels import Outputs
-from evtrace.xen.effects import EffectKind
 from evtrace.xen.fifo import Fifo, check_control_block_offset
 from evtrace.xen.virqs import VirqClass, classify_virq, find_handler
 
@@ -126,9 +125,7 @@ def _reraise(domain: "Domain", number: int, vcpu: "Vcpu") -> None:
         domain.two_level.select(vcpu, number // domain.word_bits)
 
 
-def init_control(
-    machine: "Machine", vcpu: "Vcpu", gfn: int, offset: int, vcpu_id: int
-) -> Outputs:
+def init_control(machine: "Machine", vcpu: "Vcpu", gfn: int, offset: int, vcpu_id: int) -> Outputs:
     """Give a vCPU its control block; the domain's first one switches it to FIFO.
 
     A first one that fails leaves the 2-level form. evtchn_fifo_init_control

@@ -113,9 +113,7 @@ def send(machine: "Machine", vcpu: "Vcpu", number: int) -> Outputs:
 def notify(domain: "Domain", port: "Port") -> None:
     """Deliver to a port of `domain`, or to the hypervisor if that holds it."""
     if port.xen_consumer:
-        domain.effects.append(
-            (EffectKind.XEN_NOTIFY, domain.domid, port.notify_vcpu, port.number)
-        )
+        domain.effects.append((EffectKind.XEN_NOTIFY, domain.domid, port.notify_vcpu, port.number))
     else:
         domain.set_pending(port, port.notify_vcpu)
 

@@ -15,7 +15,6 @@ from evtrace.xen.abi import (
     PortState,
 )
 from evtrace.xen.fifo import Fifo
-from evtrace.xen.form import Form
 from evtrace.xen.memory import SharedMemory, page_address
 from evtrace.xen.port import Port
 from evtrace.xen.table import PortTable
@@ -25,6 +24,7 @@ from evtrace.xen.virqs import VirqClass, classify_virq
 
 if TYPE_CHECKING:
     from evtrace.xen.effects import Effect
+    from evtrace.xen.form import Form
     from evtrace.xen.profiles import Profile
 
 NO_PORT_LIMIT: Final = 0x7FFF_FFFF
@@ -57,7 +57,7 @@ class Dying(IntEnum):
 
 
 class Domain:
-    """One domain. `Machine` creates it; the operations on it stand in the modules named for them."""
+    """One domain: what is known of it, and the small steps that operations are made of."""
 
     __slots__ = (
         "domid",

@@ -15,7 +15,7 @@ from evtrace.xen.memory import MASK_BASE, PENDING_BASE
 from evtrace.xen.port import Port
 from evtrace.xen.vcpu import Vcpu
 
-Json: TypeAlias = "None | bool | int | float | str | list[Json] | dict[str, Json]"
+Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 
 
 def dump_machine(machine: Machine) -> dict[str, Json]:

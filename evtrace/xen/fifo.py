@@ -147,7 +147,7 @@ class Fifo(Form):
             domain.wake_pollers(port.number)
 
     def _enqueue(self, port: "Port", vcpu: "Vcpu", control_block: int) -> bool:
-        """Put a port that was just marked LINKED at the end of its queue; is it newly ready?"""
+        """Put a port that was just marked LINKED on its queue; tell whether that became ready."""
         number, priority = port.number, port.priority
         queues = self.queues[vcpu.vcpu_id]
         # A queue whose tail moves away is empty; a new event must not be linked behind that tail.
@@ -238,7 +238,7 @@ class Fifo(Form):
                 self.set_pending(port, self.domain.vcpus[port.notify_vcpu])
 
     def uses_page(self, page: int) -> bool:
-        """Does the array or a control block lie in the page?"""
+        """Tell whether the array or a control block lies in the page."""
         return bool(self.ports_in_page(page)) or any(self.control_words_in_page(page))
 
     def ports_in_page(self, page: int) -> list[int]:

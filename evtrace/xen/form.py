@@ -1,4 +1,4 @@
-"""The two forms in which Xen and a guest share events, behind one interface (struct evtchn_port_ops).
+"""The two forms in which Xen and a guest share events, behind one interface (evtchn_port_ops).
 
 `TwoLevel` is two bit maps and a selector per vCPU; `Fifo` an array of event words, linked into
 queues by priority.
@@ -59,14 +59,14 @@ class Form(ABC):
 
     @abstractmethod
     def linked(self, number: int) -> bool:
-        """Is the port on a queue? Such a port is busy: closed, it is not given out."""
+        """Tell whether the port is on a queue: then it is busy, and not given out when closed."""
 
     def pending(self, number: int) -> bool:
-        """Is the pending bit set?"""
+        """Tell whether the pending bit is set."""
         bit = self.pending_bit(number)
         return bit is not None and self.domain.memory.read(bit[0]) & bit[1] != 0
 
     def masked(self, number: int) -> bool:
-        """Is the mask bit set? A port without memory counts as masked."""
+        """Tell whether the mask bit is set; a port without memory counts as masked."""
         bit = self.mask_bit(number)
         return bit is None or self.domain.memory.read(bit[0]) & bit[1] != 0

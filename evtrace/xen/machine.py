@@ -15,7 +15,6 @@ from evtrace.xen.fifo import Fifo
 from evtrace.xen.pirqs import PirqOwners
 from evtrace.xen.port import Port
 from evtrace.xen.profiles import HEAD, Profile
-from evtrace.xen.vcpu import Vcpu
 from evtrace.xen.virqs import HARDWARE_DOMAIN, VirqClass
 
 ARGS_UNREADABLE: Final = 1
@@ -291,9 +290,7 @@ class Machine:
         """Copy the machine; the copy has no effects yet and shares nothing that changes."""
         copy = Machine(self.profile, record_memory=self.record_memory)
         copy.work_waits = self.work_waits
-        copy.domains = {
-            domid: domain.clone(copy.effects) for domid, domain in self.domains.items()
-        }
+        copy.domains = {domid: domain.clone(copy.effects) for domid, domain in self.domains.items()}
         copy.pirqs = self.pirqs.clone()
         copy.virq_handlers = self.virq_handlers.copy()
         return copy

@@ -48,9 +48,7 @@ class SharedMemory:
         """Write words by address; those that Xen does not look at may be written to `words`."""
         read = self.words.get
         changed = {
-            address: old
-            for address, value in values.items()
-            if (old := read(address, 0)) != value
+            address: old for address, value in values.items() if (old := read(address, 0)) != value
         }
         # What the journal holds already is older, and wins.
         self.journal = changed | self.journal

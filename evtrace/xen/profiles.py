@@ -169,11 +169,12 @@ PROFILES: Final[dict[str, Profile]] = {
 
 def find_profile(name: str) -> Profile:
     """Find a profile by a name of `PROFILES` or by any release, as `4.13`; else `UsageError`."""
-    if name in PROFILES:
-        return PROFILES[name]
+    for known, profile in PROFILES.items():
+        if name.lower() == known.lower():
+            return profile
     major, _, minor = name.partition(".")
     if major.isdecimal() and minor.isdecimal():
         return profile_for_version(int(major), int(minor))
-    known = ", ".join(PROFILES)
-    message = f"no Xen profile {name!r}; give one of {known}, or a release such as 4.13"
+    choice = ", ".join(PROFILES)
+    message = f"no Xen profile {name!r}; give one of {choice}, or a release such as 4.13"
     raise UsageError(message)

@@ -15,7 +15,7 @@ _SET_PENDING = EffectKind.SET_PENDING
 
 
 class TwoLevel(Form):
-    """A bit is announced by setting the selector bit of its word; only a new one makes an upcall."""
+    """A bit is announced by the selector bit of its word; only a new one makes an upcall."""
 
     __slots__ = ()
 
