@@ -77,7 +77,7 @@ class Trace:
     def belief(self, xen: str | None = None) -> Belief:
         """Give the state from which a replay starts."""
         forms = {dom: bool(form) for dom, form in self.facts.forms.items()}
-        return Belief(self.profile(xen), forms, self.facts.vcpus)
+        return Belief(self.profile(xen), forms, self.facts.vcpus, self.facts.irq_names)
 
     def replay(self, xen: str | None = None) -> Results:
         """Re-execute the trace against the model and give the verdicts."""

@@ -8,6 +8,7 @@ is adopted, never compared.
 from typing import NamedTuple
 
 from evtrace.guest import bits, queue, unmask
+from evtrace.guest.irq_names import port_by_name
 from evtrace.replay.calls import CHANGES_PORTS, Call
 from evtrace.replay.results import SnapshotCheck
 from evtrace.replay.snapshots import SeenChannel, SeenDomain
@@ -68,24 +69,31 @@ class Belief:
         profile: Profile,
         fifo: dict[int, bool] | None = None,
         vcpus: dict[int, int] | None = None,
+        irq_names: dict[tuple[int, int], str] | None = None,
         *,
         masked_at_init: bool = True,
     ) -> None:
         """Start with no domain.
 
-        `fifo` and `vcpus` hold what the trace's facts say of each domain; `masked_at_init` whether
-        its kernel masks every port before it is used, as Linux does.
+        `fifo`, `vcpus` and `irq_names` (by domain and irq) hold what the trace's facts say of each
+        domain; `masked_at_init` whether its kernel masks every port before it is used, as Linux
+        does.
         """
         self.machine = Machine(profile, record_memory=False)
         self.host_irqs: dict[int, Channel] = {}
         """The host's irq -> the port its PIRQ is bound to, as a snapshot showed it."""
         self.start_tsc = 0
-        """Time of the first snapshot: what happened before is not known."""
+        """Time of the first row or of the last seeding: what happened before is not known."""
         self._fifo = fifo or {}
         self._vcpus = vcpus or {}
+        self._irq_names = irq_names or {}
         self._masked_at_init = masked_at_init
         self._complete: set[int] = set()  # domains whose port table is known
         self._assumed: set[Channel] = set()  # ports in use, bound to something unknown
+
+    def begin(self, tsc: int) -> None:
+        """Note the time of the first row; later ones change nothing."""
+        self.start_tsc = self.start_tsc or tsc
 
     def clone(self) -> "Belief":
         """Give an independent copy, to try an order of calls on."""
@@ -169,6 +177,22 @@ class Belief:
         domain = self.machine.domains.get(channel[0])
         return domain.port(channel[1]) if domain else None
 
+    def name_port(self, channel: Channel, irq: int) -> None:
+        """Learn what a port is from the name of its irq, where nothing better told."""
+        if channel[0] in self._complete or self._is_known(channel):
+            return
+        named = port_by_name(self._irq_names.get((channel[0], irq), ""))
+        if named is None:
+            return
+        self._assumed.discard(channel)
+        domain = self.domain(channel[0], named.vcpu)
+        self._map_words(domain, channel[1])
+        domain.forget_port(channel[1])
+        domain.seed_port(channel[1], named.state, notify_vcpu=named.vcpu, virq=named.virq)
+
+    def _is_known(self, channel: Channel) -> bool:
+        return self._port(channel) is not None and channel not in self._assumed
+
     # --- calls -----------------------------------------------------------------------------
 
     def prepare(self, call: Call) -> str:
@@ -248,8 +272,8 @@ class Belief:
 
     def _adopt_peer(self, channel: Channel, call: Call) -> str:
         """Open the port that a successful bind_interdomain must have found waiting for it."""
-        known = channel[0] in self._complete or self._port(channel) is not None
-        if known and channel not in self._assumed:
+        complete = channel[0] in self._complete and channel not in self._assumed
+        if complete or self._is_known(channel):
             return ""
         if call.rc == 0:
             self._assumed.discard(channel)

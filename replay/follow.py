@@ -97,6 +97,7 @@ class Follow:
         """Replay `rows`, which are in timeline order, and give the verdicts."""
         self._pairing = CallPairing(rows)
         for item in self._pairing:
+            self._belief.begin(item.lo if isinstance(item, Call) else item.tsc_lo)
             if isinstance(item, Call):
                 self._settle_snapshots()
                 if not item.done:

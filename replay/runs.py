@@ -145,6 +145,7 @@ class Runs:
         if row.port is None:
             run.reason = f"the port of irq {row.irq} is not known"
         else:
+            self._belief.name_port((dom, row.port), row.irq or 0)
             self._explain(run, (dom, row.port))
             self._last_run[dom, row.port] = run
         self._running[dom, vcpu, row.irq or 0] = run

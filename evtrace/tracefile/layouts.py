@@ -1,30 +1,91 @@
-"""Layouts: what stands in each record, declared once, with construct.
+"""Layouts: how records are framed and what stands in them, declared once, with construct.
 
-They document the format, write and decode single records, and tell the dump which fields to print.
-Names and fields are those of xen/include/public/trace.h and of the places in Xen that write the
-records. The bulk path does not parse with them (evtrace/tracefile/walk.py).
+They document the format, write and decode single records, and tell a dump which fields to print.
+The framing is xen/include/public/trace.h's; the payloads are in `stock.py` and in `family.py`. The
+bulk path does not parse with them (`walk.py`); a test holds the two equal.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
-from construct import (
-    Array,
-    BitStruct,
-    Bit,
-    BitsInteger,
-    Computed,
-    Const,
-    Construct,
-    GreedyRange,
-    Hex,
-    If,
-    Int8ul,
-    Int16ul,
-    Int32sl,
-    Int32ul,
-    Int64sl,
-    Int64ul,
-    Struct,
-    this,
+import construct as c
+
+from evtrace.tracefile.walk import WINDOW_HEADER
+
+U8, U16, U32, U64 = c.Int8ul, c.Int16ul, c.Int32ul, c.Int64ul
+S16, S32 = c.Int16sl, c.Int32sl
+X8, X16, X32, X64 = c.Hex(U8), c.Hex(U16), c.Hex(U32), c.Hex(U64)
+"""Numbers that are printed in hexadecimal: addresses, masks, error codes."""
+
+SIGNED = (S16, S32)
+
+Member: TypeAlias = "c.Construct[int, int]"
+"""The type of a member of a payload: a number."""
+
+HEADER = c.ByteSwapped(
+    c.BitStruct("cycles" / c.Flag, "n_extra" / c.BitsInteger(3), "event" / c.BitsInteger(28)),
 )
+"""First word of a record."""
+
+RECORD = c.Struct(
+    "header" / HEADER,
+    "tsc" / c.If(c.this.header.cycles, U64),
+    "words" / c.Array(c.this.header.n_extra, U32),
+)
+"""Any record; without the cycles flag its time lies between those of its neighbours."""
+
+WINDOW_START = c.Struct("header" / c.Const(WINDOW_HEADER, X32), "cpu" / S32, "window_size" / U32)
+"""What xentrace writes before the records of one CPU; `window_size` is theirs, in bytes."""
+
+WINDOW = c.Struct(
+    "start" / WINDOW_START,
+    "records" / c.FixedSized(c.this.start.window_size, c.GreedyRange(RECORD)),
+)
+"""A window with its records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a payload: where it stands, in bytes, and how it is shown."""
+
+    name: str
+    offset: int
+    size: int
+    is_signed: bool = False
+    is_hex: bool = False
+
+    def value(self, payload: bytes) -> int:
+        """Take the field's value from the bytes of a payload."""
+        raw = payload[self.offset : self.offset + self.size]
+        return int.from_bytes(raw, "little", signed=self.is_signed)
+
+    @property
+    def template(self) -> str:
+        """Give the field's part of a line for `str.format`."""
+        return f"{self.name}={{:#x}}" if self.is_hex else f"{self.name}={{}}"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One kind of record: the event's number, its name without TRC_, and its payload."""
+
+    event: int
+    name: str
+    payload: "c.Struct"
+
+    @cached_property
+    def fields(self) -> tuple[Field, ...]:
+        """Give the fields of the payload in order."""
+        fields, offset = list[Field](), 0
+        for member in self.payload.subcons:
+            kind = member.subcon
+            is_signed, is_hex = kind in SIGNED, isinstance(kind, c.Hex)
+            fields.append(Field(str(member.name), offset, kind.sizeof(), is_signed, is_hex))
+            offset += kind.sizeof()
+        return tuple(fields)
+
+
+def layout(event: int, name: str, **members: Member) -> Layout:
+    """Declare a record by the members of its payload, in order."""
+    return Layout(event, name, c.Struct(*(key / kind for key, kind in members.items())))

@@ -55,14 +55,15 @@ def test_every_recorded_answer_is_the_models(name):
     [
         ("HEAD", "4.17", 4),
         ("HEAD", "4.9", 13),
-        ("HEAD", "4.5", 17),
+        ("4.9", "HEAD", 13),
+        ("4.5", "HEAD", 17),
         ("HEAD", "4.20", 3),
+        ("HEAD", "4.19", 3),
         ("HEAD", "4.18", 4),
         ("HEAD", "4.16", 5),
         ("HEAD", "4.15", 5),
         ("HEAD", "4.21", 0),
-        ("4.17", "4.18", 0),
-        ("4.5", "4.6", 3),
+        ("HEAD", "4.22", 0),
     ],
 )
 def test_versions_differ_in_as_many_scenarios_as_recorded(recorded, other, differing):
