@@ -60,9 +60,9 @@ def stage_times(runs: pl.DataFrame, clock_widths: dict[int, int]) -> pl.DataFram
             kind=pl.col("first").struct.field("kind"),
             start=pl.col("first").struct.field("tsc"),
             sender=pl.col("first").struct.field("dom"),
-            channel=_channel(),
         )
         .with_columns(
+            channel=_channel(),
             late=_width("dom", clock_widths),
             early=_width("sender", clock_widths),
         )
@@ -95,8 +95,9 @@ def _width(dom: str, clock_widths: dict[int, int]) -> pl.Expr:
 
 def _stage(rows: pl.DataFrame, stage: str, start: str, end: str) -> pl.DataFrame:
     """Measure from `start` to `end`: with both clocks' lower bounds, the middle is in between."""
-    across = pl.lit(0) if start == "upcall_tsc" else pl.col("late") - pl.col("early")
-    widths = pl.lit(0) if start == "upcall_tsc" else pl.col("late") + pl.col("early")
+    nothing = pl.lit(0, pl.Int64)
+    across = nothing if start == "upcall_tsc" else pl.col("late") - pl.col("early")
+    widths = nothing if start == "upcall_tsc" else pl.col("late") + pl.col("early")
     return rows.select(
         "channel",
         stage=pl.lit(stage),

@@ -8,7 +8,7 @@ from evtrace.analysis.latency import latencies
 from evtrace.replay.results import Results
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
-from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, Divergence
+from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, Divergence, WorkVerdict
 
 TIMER_CAUSES = (Cause.VIRQ, Cause.PIRQ, Cause.IPI)
 """Causes that explain themselves; runs of any other are listed one by one."""
@@ -105,7 +105,7 @@ def make_report(
         sends=sends,
         causes=_counts(runs, "cause"),
         fates=_counts(sends, "fate"),
-        spurious=_spurious(runs, coverage, results),
+        spurious=_spurious(runs, coverage, results, scope),
         channels=_channels(runs, facts),
         latencies=latencies(runs, facts.tsc_hz, widths),
         divergences=results.divergences,
@@ -117,13 +117,24 @@ def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
     return dict(counted.iter_rows())
 
 
-def _spurious(runs: pl.DataFrame, coverage: CoverageMap, results: Results) -> Spurious:
+def _spurious(
+    runs: pl.DataFrame,
+    coverage: CoverageMap,
+    results: Results,
+    scope: Scope,
+) -> Spurious:
+    """Count the three kinds; upcalls belong to a vCPU, so a choice of ports or times has no L1."""
     classes = coverage.classes()
+    whole = not scope.ports and scope.tsc_from is None and scope.tsc_to is None
+    empty = sum(
+        count for dom, count in results.empty_upcalls.items() if not scope.doms or dom in scope.doms
+    )
     unprovoked = runs["cause"].is_in(sorted(UNPROVOKED_CAUSES)).sum()
+    no_work = (runs["work"] == WorkVerdict.NO_WORK.value).sum()
     return Spurious(
-        l1_empty_upcalls=results.empty_upcalls if coverage.has_upcalls(classes) else None,
+        l1_empty_upcalls=empty if whole and coverage.has_upcalls(classes) else None,
         l2_unprovoked_runs=unprovoked if coverage.has_runs(classes) else None,
-        l3_no_work=results.no_work if coverage.has_eoi(classes) else None,
+        l3_no_work=no_work if coverage.has_eoi(classes) else None,
     )
 
 
@@ -151,7 +162,7 @@ def verdict_sentence(runs: pl.DataFrame, hypercalls: int, uncovered: int) -> str
         return _without_runs(hypercalls, uncovered)
     ports = runs.select("dom", "port").unique()
     of = "d{}:{}".format(*ports.row(0)) if ports.height == 1 else f"{ports.height} ports"
-    parts = [f"{_many(runs.height, 'run')} of {of}"]
+    parts = [f"{count_of(runs.height, 'run')} of {of}"]
     unprovoked = runs.filter(pl.col("cause").is_in(sorted(UNPROVOKED_CAUSES)))
     if unprovoked.is_empty():
         unknown = (runs["cause"] == Cause.UNKNOWN.value).sum()
@@ -190,12 +201,13 @@ def _why(unprovoked: pl.DataFrame, *, name_port: bool) -> str:
 def _without_runs(hypercalls: int, uncovered: int) -> str:
     if not hypercalls:
         return "No event-channel hypercall and no handler run in this trace."
-    text = f"{_many(hypercalls, 'event-channel hypercall')}, no handler run captured"
+    text = f"{count_of(hypercalls, 'event-channel hypercall')}, no handler run captured"
     if uncovered == hypercalls:
         text += ": a stock capture tells that vCPUs called, not what for"
     return text + "."
 
 
-def _many(count: int, noun: str) -> str:
+def count_of(count: int, noun: str) -> str:
+    """Give a number of things in words: `1 run`, `1,697 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 

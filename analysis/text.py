@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
 
-from evtrace.analysis.report import TIMER_CAUSES, Report
+from evtrace.analysis.report import TIMER_CAUSES, Report, count_of
 from evtrace.replay.results import Results
-from evtrace.timeline import RecordClass
+from evtrace.timeline import class_names
 from evtrace.tracefile.family import Timing
 from evtrace.verdicts import Divergence
 
@@ -32,6 +32,7 @@ def render(report: Report) -> str:
         _ports(report.channels),
         _runs(report),
         _sends(report),
+        _spurious(report) if report.runs.height else [],
         _latencies(report),
     ]
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
@@ -74,7 +75,7 @@ def _capture(report: Report) -> list[str]:
     for dom, (lo, hi) in sorted(facts.clock_offsets.items()):
         lines.append(f"  d{dom} has a clock of its own: host = d{dom} + [{lo}, {hi}] cycles")
     rows = (
-        (_scope(dom, vcpu), _classes(classes), lo, hi)
+        (_scope(dom, vcpu), " ".join(class_names(classes)), str(lo), str(hi))
         for dom, vcpu, classes, lo, hi in report.coverage.iter_rows()
     )
     return lines + table(("who", "captured", "from tsc", "to tsc"), rows)
@@ -86,24 +87,31 @@ def _scope(dom: int | None, vcpu: int | None) -> str:
     return f"d{dom}" if vcpu is None else f"d{dom}v{vcpu}"
 
 
-def _classes(classes: int) -> str:
-    return " ".join(cls.name.lower() for cls in RecordClass(classes) if cls.name)
-
-
 def replay_lines(results: Results, profile: str) -> list[str]:
     """Give the counts of a replay against the profile of Xen called `profile`."""
+    found = count_of(len(results.divergences), "divergence")
     lines = [
-        f"Replay against Xen {profile}: {len(results.divergences):,} divergences",
+        f"Replay against Xen {profile}: {found}",
         f"  {results.hypercalls:,} hypercalls = {results.compared:,} compared + "
         f"{results.adopted:,} adopted + {results.unknown:,} unknown + "
         f"{results.uncovered:,} uncovered;",
         f"  xentrace's own record narrows {results.with_record:,} of them",
     ]
     lines += [f"  adopted {count:,}: {why}" for why, count in sorted(results.adoptions.items())]
+    if results.uncovered:
+        lines.append(f"  uncovered, by vCPU: {_by_vcpu(results)}")
     for check in results.snapshot_checks:
         agrees = "agrees" if not check.differences else "DIFFERS: " + "; ".join(check.differences)
         lines.append(f"  snapshot of d{check.dom} at {check.tsc}: {agrees}")
     return lines
+
+
+def _by_vcpu(results: Results) -> str:
+    counts = results.uncovered_by_vcpu.most_common()
+    return ", ".join(
+        f"{'vCPU not known' if dom is None else f'd{dom}v{vcpu}'} {count:,}"
+        for (dom, vcpu), count in counts
+    )
 
 
 def divergence_lines(divergences: list[Divergence]) -> list[str]:
@@ -174,13 +182,17 @@ def _sends(report: Report) -> list[str]:
     if not report.fates:
         return []
     fates = ", ".join(f"{count:,} {fate}" for fate, count in report.fates.items())
+    return [f"Sends: {report.sends.height:,}: {fates}"]
+
+
+def _spurious(report: Report) -> list[str]:
     spurious = report.spurious
-    kinds = (
-        f"empty upcalls (L1) {_seen(spurious.l1_empty_upcalls)}, "
-        f"runs nobody provoked (L2) {_seen(spurious.l2_unprovoked_runs)}, "
-        f"runs without work (L3) {_seen(spurious.l3_no_work)}"
+    rows = (
+        ("L1", "upcalls in which no handler ran", _seen(spurious.l1_empty_upcalls)),
+        ("L2", "runs that nobody provoked", _seen(spurious.l2_unprovoked_runs)),
+        ("L3", "runs in which the driver found no work", _seen(spurious.l3_no_work)),
     )
-    return [f"Sends: {report.sends.height:,}: {fates}", f"Spurious: {kinds}"]
+    return ["Spurious, three kinds that are never added:", *table(("", "", ""), rows)[1:]]
 
 
 def _seen(count: int | None) -> str:
@@ -190,21 +202,23 @@ def _seen(count: int | None) -> str:
 def _latencies(report: Report) -> list[str]:
     if report.latencies.is_empty():
         return []
-    words = _TIMING_WORDS[report.facts.timing]
     if report.facts.tsc_hz is None:
         return ["Latencies: the TSC's frequency is not known; none can be given in time."]
-    rows = (
-        (
+    headers = ["channel", "stage", "n", "p50", "p99", "max", "max at tsc", "±"]
+    rows = [
+        [
             row["channel"],
             row["stage"],
             row["count"],
             *(_microseconds(row[name]) for name in ("p50_ns", "p99_ns", "max_ns")),
             str(row["max_at_tsc"]),
             _microseconds(row["uncertainty_ns"]) if row["uncertainty_ns"] else "",
-        )
+        ]
         for row in report.latencies.iter_rows(named=True)
-    )
-    headers = ("channel", "stage", "n", "p50", "p99", "max", "max at tsc", "±")
+    ]
+    if not any(row[-1] for row in rows):  # one clock: nothing is uncertain
+        headers, rows = headers[:-1], [row[:-1] for row in rows]
+    words = _TIMING_WORDS[report.facts.timing]
     return [f"Latencies in µs; times are {words}:", *table(headers, rows)]
 
 

@@ -102,6 +102,11 @@ class RecordClass(IntFlag):
     """VIRQs and PIRQs at the moment Xen raises them."""
 
 
+def class_names(classes: int) -> list[str]:
+    """Name the classes in a set of them, e.g. `["call", "handler"]`."""
+    return [cls.name.lower() for cls in RecordClass(classes) if cls.name]
+
+
 class Row(NamedTuple):
     """One row of the timeline as the replay walks it; field order is `schema()`'s."""
 

@@ -185,7 +185,7 @@ class Follow:
         """Settle a send that reached no port of a guest."""
         channel = (send.dom, send.port)
         state = self._belief.state(channel)
-        if self._belief.is_assumed(channel) or state is None:
+        if self._belief.is_assumed(channel):
             send.reason = f"where d{send.dom}:{send.port} leads is not known"
         elif answer.ret < 0:
             send.fate = Fate.SEND_INVALID
@@ -234,9 +234,9 @@ class Follow:
 
     def _uncovered(self, row: Row) -> None:
         """Count a hypercall whose arguments nothing captured."""
-        del row
         self.results.hypercalls += 1
         self.results.uncovered += 1
+        self.results.uncovered_by_vcpu[row.dom, row.vcpu] += 1
 
     def _handler_enter(self, row: Row) -> None:
         run = self._runs.handler_enter(row)
@@ -270,16 +270,18 @@ class Follow:
             self._belief.consume((row.dom or 0, row.port))
 
     def _irq_handled(self, row: Row) -> None:
+        """Take the record of an interrupt, which Xen writes when it is done with it."""
         channel = self._belief.host_irqs.get(row.irq or 0)
         if channel is not None and self._belief.state(channel) is PortState.PIRQ:
             self._belief.raise_pirq(channel)
-            self._interrupt(row, ContributionKind.PIRQ, channel)
+            began = row.tsc_lo - ((row.tsc_lo - (row.a0 or row.tsc_lo)) & 0xFFFFFFFF)
+            self._interrupt(row._replace(tsc_lo=began), channel)
 
     def _pirq_raised(self, row: Row) -> None:
         channel = self._belief.pirq_port(row.dom or 0, row.a0 or 0)
         if channel is not None:
             self._belief.raise_pirq(channel)
-            self._interrupt(row, ContributionKind.PIRQ, channel)
+            self._interrupt(row, channel)
 
     def _virq_raised(self, row: Row) -> None:
         self._belief.raise_virq(row.dom or 0, row.vcpu or 0, row.a0 or 0)
@@ -288,9 +290,9 @@ class Follow:
             channel = (event.dom, event.port)
             self._runs.contribute(channel, raised.contribution(event.masked), None)
 
-    def _interrupt(self, row: Row, kind: ContributionKind, channel: Channel) -> None:
+    def _interrupt(self, row: Row, channel: Channel) -> None:
         events = {(event.dom, event.port): event.masked for event in self._belief.events()}
-        raised = Raised(kind, row, channel[0], row.vcpu or 0, channel[1])
+        raised = Raised(ContributionKind.PIRQ, row, channel[0], row.vcpu or 0, channel[1])
         part = raised.contribution(events.get(channel, False))
         if not self._runs.explain_late(channel, part):
             self._runs.contribute(channel, part, None)

@@ -1,5 +1,6 @@
 """What a replay found: counts, runs, sends, divergences."""
 
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,12 @@ class Results:
     """Calls that a hypercall record of xentrace narrows."""
     adoptions: dict[str, int] = field(default_factory=dict)
     """Reason -> number of adopted answers."""
-    upcalls: int = 0
-    empty_upcalls: int = 0
+    uncovered_by_vcpu: Counter[tuple[int | None, int | None]] = field(default_factory=Counter)
+    """(domain, vCPU), None where no scheduler record tells -> hypercall records without a call."""
+    upcalls: Counter[int] = field(default_factory=Counter)
+    """Domain -> upcalls seen."""
+    empty_upcalls: Counter[int] = field(default_factory=Counter)
+    """Domain -> upcalls in which no handler ran (L1)."""
     no_work: int = 0
     runs: list[Run] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)

@@ -118,7 +118,7 @@ class Runs:
         where = (row.dom or 0, row.vcpu or 0)
         self._end_upcall(where)
         self._upcalls[where] = _Upcall(row.tsc_lo)
-        self._results.upcalls += 1
+        self._results.upcalls[where[0]] += 1
         self._fates.upcall(*where)
         self._belief.upcall(*where)
 
@@ -129,7 +129,7 @@ class Runs:
     def _end_upcall(self, where: tuple[int, int]) -> None:
         upcall = self._upcalls.pop(where, None)
         if upcall is not None and not upcall.runs and not self._in_handler(where):
-            self._results.empty_upcalls += 1
+            self._results.empty_upcalls[where[0]] += 1
 
     def _in_handler(self, where: tuple[int, int]) -> bool:
         return any(key[:2] == where for key in self._running)

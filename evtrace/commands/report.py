@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evtrace.commands.options import (
-    Around,
     Doms,
     Format,
     From,
@@ -58,6 +57,8 @@ def report(
 
 def as_json(made: "Report") -> dict[str, object]:
     """Give the report by `schemas/report.schema.json`."""
+    from evtrace.timeline import class_names  # noqa: PLC0415  when the command runs
+
     columns = ["seq", "dom", "vcpu", "port", "irq", "tsc", "tsc_hi", "exit_tsc", "upcall_tsc"]
     columns += ["cleared_tsc", "cause", "reason", "routes", "evidence", "work", "contributors"]
     return {
@@ -68,7 +69,10 @@ def as_json(made: "Report") -> dict[str, object]:
         "level": made.level,
         "tsc_hz": made.facts.tsc_hz,
         "timing": made.facts.timing.name.lower(),
-        "coverage": made.coverage.to_dicts(),
+        "coverage": [
+            {**entry, "classes": class_names(entry["classes"])}
+            for entry in made.coverage.to_dicts()
+        ],
         "runs": made.runs.select(columns).to_dicts(),
         "causes": made.causes,
         "sends": {

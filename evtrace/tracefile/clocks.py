@@ -1,52 +1,64 @@
-"""TSC frequency from the trace itself: the scheduler's nanoseconds against TSC intervals.
+"""TSC frequency from the trace itself: the scheduler's nanoseconds against the TSC.
 
-Xen's TRC_SCHED_SWITCH_INFPREV and _INFCONT say for how many nanoseconds the unit that leaves a
-CPU, or stays, has been running; that time starts with its change to the state running, which is a
-record with a TSC on the same CPU.
+Xen's TRC_SCHED_SWITCH_INFPREV says for how many nanoseconds the unit that leaves a CPU ran, which
+is since the switch before it on that CPU. Over a chain of switches both sums telescope, so what a
+single record errs by (it is written somewhat after its time was taken) counts only once.
 """
+
+from typing import Final
 
 import polars as pl
 
-SWITCH_INFPREV = 0x0002800E
-SWITCH_INFCONT = 0x00028011
-TO_RUNNING = (0x00021101, 0x00021201, 0x00021301)
-"""RUNSTATE_CHANGE from runnable, blocked or offline to running."""
-LOST_RECORDS = 0x0001F001
+SWITCH_INFPREV: Final = 0x0002800E
+LOST_RECORDS: Final = 0x0001F001
+RUNSTATE: Final = 0x00021001
+RUNSTATE_MASK: Final = 0x0FFFF00F
+"""What is left of a RUNSTATE_CHANGE's event when the old and the new state are taken out."""
 
-ENOUGH_INTERVALS = 20_000
-MIN_INTERVALS = 5
-MIN_NS = 100_000
-"""Shorter intervals say little: the two ends are not read at the same instruction."""
+ENOUGH_INTERVALS: Final = 20_000
+MIN_INTERVALS: Final = 5
+_WRAP_NS: Final = 1 << 32
+"""The nanoseconds are cut to 32 bits."""
 
 
-def running_intervals(records: pl.DataFrame, since: dict[int, int]) -> pl.DataFrame:
-    """Give `ns`, `cycles` of every interval that INFPREV or INFCONT measures, per pCPU.
+def switch_intervals(records: pl.DataFrame, since: dict[int, int]) -> pl.DataFrame:
+    """Give `pcpu`, `ns`, `cycles` from each switch to the next on its pCPU.
 
-    `records` are those of whole streams in stream order; `since` carries the TSC at which each
-    pCPU last switched from one call to the next.
+    `records` are whole streams in their own order; `since` carries the TSC of the last switch on
+    each pCPU. A gap in the records ends a chain.
     """
     event = pl.col("event")
-    start = pl.when(event.is_in(TO_RUNNING)).then("tsc").when(event == LOST_RECORDS).then(0)
-    measured = records.filter(
-        event.is_in([*TO_RUNNING, SWITCH_INFPREV, SWITCH_INFCONT, LOST_RECORDS]),
-    ).with_columns(since=start.forward_fill().over("pcpu"))
+    marks = records.filter(event.is_in([SWITCH_INFPREV, LOST_RECORDS])).with_columns(
+        mark=pl.when(event == SWITCH_INFPREV).then(pl.col("tsc")).otherwise(0),
+    )
     carried = pl.col("pcpu").replace_strict(since, default=0, return_dtype=pl.Int64)
-    measured = measured.with_columns(pl.col("since").fill_null(carried))
-    since.update(measured.group_by("pcpu").agg(pl.col("since").last()).iter_rows())
-    return measured.filter(
-        event.is_in([SWITCH_INFPREV, SWITCH_INFCONT]) & (pl.col("since") > 0),
-    ).select(ns=pl.col("w2").cast(pl.Int64), cycles=pl.col("tsc") - pl.col("since"))
+    marks = marks.with_columns(since=pl.col("mark").shift(1).over("pcpu").fill_null(carried))
+    since.update(marks.group_by("pcpu").agg(pl.col("mark").last()).iter_rows())
+    return marks.filter((event == SWITCH_INFPREV) & (pl.col("since") > 0)).select(
+        "pcpu",
+        ns=pl.col("w2").cast(pl.Int64),
+        cycles=pl.col("tsc") - pl.col("since"),
+    )
 
 
 def calibrate(intervals: pl.DataFrame) -> int | None:
-    """Give the frequency in Hz that `intervals` (`ns`, `cycles`) agree on, None if too few do.
+    """Give the frequency in Hz that `intervals` (`pcpu`, `ns`, `cycles`) tell, None if too few do.
 
-    The median, over the longer half of the intervals, of cycles per nanosecond. INFPREV's
-    nanoseconds wrap after 4.29 s: such an interval is an outlier like any other.
+    The first pCPU decides: Xen steers the clocks of the others towards it, so that their
+    nanoseconds run faster or slower than their TSC.
     """
-    usable = intervals.filter((pl.col("ns") >= MIN_NS) & (pl.col("cycles") > 0))
-    longer = usable.filter(pl.col("ns") >= pl.col("ns").median())
-    if longer.height < MIN_INTERVALS:
-        return None
-    ratio = longer.select((pl.col("cycles") / pl.col("ns")).median()).item()
-    return round(ratio * 1e9)
+    usable = intervals.drop_nulls().filter((pl.col("ns") > 0) & (pl.col("cycles") > 0))
+    for _, own in usable.sort("pcpu").group_by("pcpu", maintain_order=True):
+        whole = _without_wraps(own)
+        if whole.height >= MIN_INTERVALS:
+            cycles, ns = whole.select("cycles", "ns").sum().row(0)
+            return round(cycles * 1_000_000_000 / ns)
+    return None
+
+
+def _without_wraps(intervals: pl.DataFrame) -> pl.DataFrame:
+    """Leave out intervals over 4.29 s, whose nanoseconds wrapped."""
+    cycles_per_ns = pl.col("cycles") / pl.col("ns")
+    usual = cycles_per_ns.filter(pl.col("ns") >= pl.col("ns").median()).median()
+    off_ns = (pl.col("cycles") / usual - pl.col("ns")).abs()
+    return intervals.filter(off_ns < _WRAP_NS // 2)

@@ -16,6 +16,20 @@ NOTHING = RecordClass(0)
 _C4 = RecordClass.CALL | RecordClass.UPCALL | RecordClass.HANDLER
 _C5 = _C4 | RecordClass.MEMORY | RecordClass.RAISE
 
+_WORDS = {
+    RecordClass.HYPERCALL: "hypercalls",
+    RecordClass.SCHED: "scheduling",
+    RecordClass.HVM: "VM exits",
+    RecordClass.IRQ: "physical interrupts",
+    RecordClass.CALL: "calls",
+    RecordClass.UPCALL: "upcalls",
+    RecordClass.HANDLER: "handler runs",
+    RecordClass.MEMORY: "accesses to the shared memory",
+    RecordClass.QUEUE: "accesses to the queues",
+    RecordClass.EOI: "the driver's verdicts",
+    RecordClass.RAISE: "VIRQs raised",
+}
+
 
 class CoverageMap:
     """Answers whether classes were captured for a domain during a whole interval of host TSC."""
@@ -26,8 +40,8 @@ class CoverageMap:
         self._call_words = survey.call_words
         self._gaps = survey.lost
         self.intervals: list[Coverage] = list(facts.coverage)
-        if survey.extent and survey.stock_classes:
-            self.intervals.append(Coverage(None, None, survey.stock_classes, *survey.extent))
+        if survey.stock_extent and survey.stock_classes:
+            self.intervals.append(Coverage(None, None, survey.stock_classes, *survey.stock_extent))
 
     def covered(self, dom: int, classes: RecordClass, lo: int, hi: int) -> bool:
         """Whether every one of `classes` was captured for `dom` from `lo` to `hi`."""
@@ -100,21 +114,27 @@ class CoverageMap:
         )
 
     def _missing(self, dom: int, cls: RecordClass, lo: int, hi: int) -> str:
-        of = f"{(cls.name or '?').lower()} records of d{dom}"
+        of = f"{_WORDS[cls]} of d{dom} were not captured"
         able = [c for c in self.intervals if cls in c.classes and c.dom in {None, dom}]
         if not able:
-            return f"no {of} were captured"
+            return of
         if cls in STOCK:
             for gap in self._gaps:
                 if gap.first_tsc <= hi and lo <= gap.tsc:
                     return f"{gap.count} records of pcpu {gap.pcpu} were lost"
-        for vcpu in {c.vcpu for c in able if c.vcpu is not None} or {None}:
-            own = [(c.tsc_lo, c.tsc_hi) for c in able if c.vcpu in {None, vcpu}]
-            hole = _first_hole(own, lo, hi)
-            if hole is not None:
-                where = "" if vcpu is None else f"v{vcpu}"
-                return f"no {of}{where} at {hole}"
-        return ""
+        whole = [(c.tsc_lo, c.tsc_hi) for c in able if c.vcpu is None]
+        parts = [[*whole, *spans] for spans in _by_vcpu(able).values()] or [whole]
+        holes = [hole for spans in parts if (hole := _first_hole(spans, lo, hi)) is not None]
+        return f"{of} at {min(holes)}" if holes else ""
+
+
+def _by_vcpu(intervals: list[Coverage]) -> dict[int, list[tuple[int, int]]]:
+    """Give the spans captured of single vCPUs; a domain is covered where each of them is."""
+    spans: dict[int, list[tuple[int, int]]] = {}
+    for interval in intervals:
+        if interval.vcpu is not None:
+            spans.setdefault(interval.vcpu, []).append((interval.tsc_lo, interval.tsc_hi))
+    return spans
 
 
 def _first_hole(spans: list[tuple[int, int]], lo: int, hi: int) -> int | None:

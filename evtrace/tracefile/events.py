@@ -6,7 +6,7 @@ here; everything else stands in `stock.py` and `family.py`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from evtrace.timeline import Kind
 from evtrace.tracefile.family import (
@@ -14,10 +14,21 @@ from evtrace.tracefile.family import (
     FAMILY_MASK,
     KIND_WORDS,
     FactKey,
-    TextPurpose,
     family_event,
 )
-from evtrace.tracefile.layouts import S32, U16, U32, X32, Field, Layout, layout
+from evtrace.tracefile.layouts import (
+    S32,
+    S64,
+    TEXT,
+    U8,
+    U16,
+    U32,
+    X32,
+    Field,
+    Layout,
+    Member,
+    layout,
+)
 from evtrace.tracefile.stock import STOCK
 from evtrace.xen.abi import HYPERCALL_NAMES, EvtchnOp
 from evtrace.xen.ops import arg_names, output_names
@@ -26,6 +37,7 @@ PV_HYPERCALLS = (0x20100D, 0x20200E)
 """TRC_PV_HYPERCALL_V2 and _SUBCALL: the upper bits of the first word say which arguments follow."""
 VMMCALL = 0x82012
 CALLS = (family_event(Kind.CALL_ENTER), family_event(Kind.CALL_EXIT))
+FACT = family_event(Kind.FACT)
 
 _CLASS_NAMES = {
     0x001: "GEN",
@@ -50,16 +62,27 @@ _ARG_NAMES = {
 }
 """Arguments that Xen records: (hypercall, argument) -> name."""
 
-_KINDS = {"rc": S32, "irq": S32, "classes": X32, "flags": X32, "state_bits": X32}
+_MEMBERS: dict[str, Member] = {
+    "rc": S32,
+    "irq": S32,
+    "classes": X32,
+    "flags": X32,
+    "state_bits": X32,
+    **dict.fromkeys(("value", "value2", "from", "to"), S64),
+}
 
 
 def _family() -> dict[int, Layout]:
+    """Lay the words of each kind out; two halves `x_lo`, `x_hi` are one number `x`."""
     made = {}
     for kind, words in KIND_WORDS.items():
-        members = {word: _KINDS.get(word, U32) for word in words}
+        names = [word.removesuffix("_lo") for word in words if not word.endswith("_hi")]
+        members = {name: _MEMBERS.get(name, U32) for name in names}
         event = family_event(kind)
         made[event] = layout(event, f"EVTRACE_{kind.name}", vcpu=U16, dom=U16, **members)
-    return made
+    text: dict[str, Member] = {"purpose": U8, "fragment": U8, "length": U16, "text": TEXT}
+    event = family_event(Kind.TEXT)
+    return made | {event: layout(event, "EVTRACE_TEXT", vcpu=U16, dom=U16, **text)}
 
 
 FAMILY: dict[int, Layout] = _family()
@@ -97,12 +120,12 @@ def detail(event: int, words: Sequence[int]) -> int:
     """Give the word on which the meaning of the others depends; 0 where there is none."""
     if event in PV_HYPERCALLS or event == VMMCALL:
         return words[0] if words else 0
-    if event in CALLS:
+    if event in CALLS or event == FACT:
         return words[1] & 0xFF if len(words) > 1 else 0
     return 0
 
 
-@cache
+@lru_cache(maxsize=4096)
 def shape(event: int, n_words: int, of: int) -> Shape:
     """Give how to show records of `event` with `n_words` words; `of` is their `detail`."""
     if n_words and (event in PV_HYPERCALLS or event == VMMCALL):
@@ -111,6 +134,10 @@ def shape(event: int, n_words: int, of: int) -> Shape:
     fields = known.fields if known else ()
     if event in CALLS:
         return _call(event, fields, n_words, of)
+    if event == FACT and of in set(FactKey):
+        made = _shape(event, [*fields[:2], *fields[3:]], n_words)
+        template = made.template.replace("value=", f"key={FactKey(of).name.lower()} value=", 1)
+        return Shape(made.name, template, made.fields)
     return _shape(event, fields, n_words)
 
 

@@ -196,7 +196,7 @@ class _Text:
 def _five(values: Sequence[int]) -> tuple[int, int, int, int, int]:
     """Give five words; those absent at the end count as 0."""
     if not values:
-        raise ValueError("no words")
+        raise ValueError
     key, lo, hi, lo2, hi2 = (*values, 0, 0, 0, 0)[:5]
     return key, lo, hi, lo2, hi2
 

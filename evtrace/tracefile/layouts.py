@@ -11,17 +11,21 @@ from typing import TypeAlias
 
 import construct as c
 
+from evtrace.tracefile.family import TEXT_BYTES
 from evtrace.tracefile.walk import WINDOW_HEADER
 
 U8, U16, U32, U64 = c.Int8ul, c.Int16ul, c.Int32ul, c.Int64ul
-S16, S32 = c.Int16sl, c.Int32sl
+S32, S64 = c.Int32sl, c.Int64sl
 X8, X16, X32, X64 = c.Hex(U8), c.Hex(U16), c.Hex(U32), c.Hex(U64)
 """Numbers that are printed in hexadecimal: addresses, masks, error codes."""
 
-SIGNED = (S16, S32)
+SIGNED = (S32, S64)
 
-Member: TypeAlias = "c.Construct[int, int]"
-"""The type of a member of a payload: a number."""
+TEXT = c.Bytes(TEXT_BYTES)
+"""A fragment of a string in UTF-8, filled up with zeros."""
+
+Member: TypeAlias = "c.Construct[int, int] | c.Construct[bytes, bytes]"
+"""The type of a member of a payload: a number, or the fragment of a string."""
 
 HEADER = c.ByteSwapped(
     c.BitStruct("cycles" / c.Flag, "n_extra" / c.BitsInteger(3), "event" / c.BitsInteger(28)),
@@ -54,10 +58,13 @@ class Field:
     size: int
     is_signed: bool = False
     is_hex: bool = False
+    is_text: bool = False
 
-    def value(self, payload: bytes) -> int:
+    def value(self, payload: bytes) -> int | str:
         """Take the field's value from the bytes of a payload."""
         raw = payload[self.offset : self.offset + self.size]
+        if self.is_text:
+            return repr(raw.rstrip(b"\0").decode(errors="replace"))
         return int.from_bytes(raw, "little", signed=self.is_signed)
 
     @property
@@ -72,20 +79,24 @@ class Layout:
 
     event: int
     name: str
-    payload: "c.Struct"
+    members: tuple[tuple[str, Member], ...]
+
+    @cached_property
+    def payload(self) -> "c.Construct[c.Container[object], dict[str, object]]":
+        """Give what reads and writes the words after header and TSC."""
+        return c.Struct(*(name / kind for name, kind in self.members))
 
     @cached_property
     def fields(self) -> tuple[Field, ...]:
         """Give the fields of the payload in order."""
         fields, offset = list[Field](), 0
-        for member in self.payload.subcons:
-            kind = member.subcon
-            is_signed, is_hex = kind in SIGNED, isinstance(kind, c.Hex)
-            fields.append(Field(str(member.name), offset, kind.sizeof(), is_signed, is_hex))
+        for name, kind in self.members:
+            is_hex, is_text = isinstance(kind, c.Hex), kind is TEXT
+            fields.append(Field(name, offset, kind.sizeof(), kind in SIGNED, is_hex, is_text))
             offset += kind.sizeof()
         return tuple(fields)
 
 
 def layout(event: int, name: str, **members: Member) -> Layout:
     """Declare a record by the members of its payload, in order."""
-    return Layout(event, name, c.Struct(*(key / kind for key, kind in members.items())))
+    return Layout(event, name, tuple(members.items()))

@@ -117,7 +117,10 @@ class Load:
             "event",
             "n_words",
             pl.when("timed").then("tsc").alias("tsc"),
-            *(pl.when(pl.col("n_words") > k).then(name).alias(name) for k, name in enumerate(WORDS)),
+            *(
+                pl.when(pl.col("n_words") > k).then(name).alias(name)
+                for k, name in enumerate(WORDS)
+            ),
             pl.col("file_offset").cast(pl.UInt64),
         )
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from evtrace.timeline import HOST_CLOCK
+from evtrace.tracefile.clocks import LOST_RECORDS
 from evtrace.tracefile.damage import Damage, DamageKind
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.windows import Window
 from evtrace.tracefile.load import WORDS, Load
 
-LOST_RECORDS = 0x0001F001
 BATCH_ROWS = 1 << 17
 
 RAW_SCHEMA = pl.Schema(
@@ -155,7 +155,7 @@ class Merge:
         return ordered[:ready], ordered[ready:].drop("after")
 
     def _finish(self, records: pl.DataFrame, seq: int) -> pl.DataFrame:
-        """Number the records and give their times as intervals of the host's TSC."""
+        """Give the records their `seq`, and their times as intervals of the host's TSC."""
         low = {number: stream.offset[0] for number, stream in self._streams.items()}
         high = {number: stream.offset[1] for number, stream in self._streams.items()}
         clock = {number: self._clock(number) for number in self._streams}
@@ -181,9 +181,7 @@ class Merge:
 
 def _by_stream(values: dict[int, int]) -> pl.Expr:
     """Give each record the value of its stream."""
-    return pl.col("pcpu").replace_strict(
-        list(values), list(values.values()), return_dtype=pl.Int64
-    )
+    return pl.col("pcpu").replace_strict(list(values), list(values.values()), return_dtype=pl.Int64)
 
 
 def _backward_steps(placed: pl.DataFrame) -> list[Damage]:

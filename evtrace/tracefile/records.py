@@ -29,7 +29,8 @@ def encode(event: int, words: Sequence[int], tsc: int | None = None) -> bytes:
     """Encode one record; without `tsc` it carries no cycles. Raises ValueError over 7 words."""
     count = len(words)
     if count > MAX_WORDS:
-        raise ValueError(f"event {event:#x}: {count} words, a record holds {MAX_WORDS}")
+        message = f"event {event:#x}: {count} words, a record holds {MAX_WORDS}"
+        raise ValueError(message)
     header = event & EVENT_MASK | count << 28
     if tsc is None:
         return _PLAIN[count].pack(header, *words)

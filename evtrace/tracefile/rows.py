@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from evtrace.timeline import Kind, schema
+from evtrace.tracefile.clocks import LOST_RECORDS, RUNSTATE, RUNSTATE_MASK
 from evtrace.tracefile.family import (
     ALL_DOMAINS,
     ALL_VCPUS,
@@ -19,16 +20,11 @@ from evtrace.tracefile.family import (
     KIND_WORDS,
 )
 from evtrace.tracefile.load import WORDS
-from evtrace.tracefile.merge import LOST_RECORDS
 
 if TYPE_CHECKING:
     from evtrace.tracefile.reader import TraceReader
 
 CONTINUE_RUNNING: Final = 0x00021002
-RUNSTATE: Final = 0x00021001
-_RUNSTATE_MASK: Final = 0x0FFFF00F
-"""What is left when old and new runstate are taken out of a RUNSTATE_CHANGE's number."""
-
 _NESTED: Final = 0x400
 _STOCK_KINDS: Final = {
     LOST_RECORDS: Kind.LOST,
@@ -61,7 +57,7 @@ _KIND: Final = pl.col("kind")
 def timeline(reader: "TraceReader") -> Iterator[pl.DataFrame]:
     """Yield the timeline of a trace in time-ordered batches (`evtrace.timeline.schema`)."""
     for batch in annotated(reader):
-        yield batch.filter(_KIND.is_not_null()).select(schema().names()).cast(dict(schema()))
+        yield batch.filter(_KIND.is_not_null()).select(schema().names()).cast(schema())
 
 
 def annotated(reader: "TraceReader") -> Iterator[pl.DataFrame]:
@@ -115,12 +111,12 @@ class Occupants:
 
 def _starts() -> pl.Expr:
     event = pl.col("event")
-    return ((event & _RUNSTATE_MASK) == RUNSTATE) & ((event & 0xF0) == 0)
+    return ((event & RUNSTATE_MASK) == RUNSTATE) & ((event & 0xF0) == 0)
 
 
 def _stops() -> pl.Expr:
     event = pl.col("event")
-    return ((event & _RUNSTATE_MASK) == RUNSTATE) & ((event & 0xF00) == 0)
+    return ((event & RUNSTATE_MASK) == RUNSTATE) & ((event & 0xF00) == 0)
 
 
 def _occupant_after() -> pl.Expr:
@@ -181,7 +177,7 @@ def _kind() -> pl.Expr:
     return (
         pl.when(family & (pl.col("n_words") > 0))
         .then(low)
-        .when((event & _RUNSTATE_MASK) == RUNSTATE)
+        .when((event & RUNSTATE_MASK) == RUNSTATE)
         .then(pl.lit(int(Kind.RUNSTATE), pl.UInt32))
         .otherwise(event.replace_strict(stock, default=None, return_dtype=pl.UInt32))
     )

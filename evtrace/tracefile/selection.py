@@ -103,7 +103,8 @@ def parse_kind(text: str) -> Kind:
     if name in Kind.__members__:
         return Kind[name]
     near = get_close_matches(name, Kind.__members__, n=1, cutoff=0)
-    raise UsageError(f"--kind {text}: there is no such kind; the nearest is {near[0].lower()}")
+    message = f"--kind {text}: there is no such kind; the nearest is {near[0].lower()}"
+    raise UsageError(message)
 
 
 def parse_around(text: str) -> tuple[int, int]:
@@ -125,7 +126,8 @@ def parse_time(option: str, text: str, reader: "TraceReader") -> int:
     seconds = _matched(option, text, r"\+(\d+(?:\.\d*)?)s?", expected, lambda m: float(m[1]))
     extent, tsc_hz = reader.survey.extent, reader.facts.tsc_hz
     if extent is None or tsc_hz is None:
-        raise UsageError(f"{option} {text}: the trace does not tell its TSC frequency; give a TSC")
+        message = f"{option} {text}: the trace does not tell its TSC frequency; give a TSC"
+        raise UsageError(message)
     return extent[0] + round(seconds * tsc_hz)
 
 
@@ -134,7 +136,8 @@ def _matched(
 ) -> T:
     match = re.fullmatch(pattern, text.strip())
     if match is None:
-        raise UsageError(f"{option} {text}: expected {expected}")
+        message = f"{option} {text}: expected {expected}"
+        raise UsageError(message)
     return make(match)
 
 

@@ -30,7 +30,8 @@ def map_bytes(path: str | Path) -> mmap.mmap | bytes:
                 return _map_copy(file, path)
             return _map(file)
     except OSError as error:
-        raise NoInputError(f"{path}: {error.strerror}") from error
+        message = f"{path}: {error.strerror}"
+        raise NoInputError(message) from error
 
 
 def _is_mappable(file: BinaryIO) -> bool:
@@ -49,7 +50,8 @@ def _map_copy(source: BinaryIO | io.BufferedIOBase, name: str | Path) -> mmap.mm
             shutil.copyfileobj(source, copy, 1 << 20)
             copy.flush()
         except OSError as error:
-            raise CannotWriteError(f"temporary copy of {name}: {error.strerror}") from error
+            message = f"temporary copy of {name}: {error.strerror}"
+            raise CannotWriteError(message) from error
         return _map(copy)
 
 

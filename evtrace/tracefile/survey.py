@@ -11,18 +11,23 @@ from evtrace.timeline import Kind, RecordClass
 from evtrace.tracefile.clocks import (
     ENOUGH_INTERVALS,
     LOST_RECORDS,
+    RUNSTATE,
+    RUNSTATE_MASK,
     calibrate,
-    running_intervals,
+    switch_intervals,
 )
 from evtrace.tracefile.damage import Damage, DamageKind
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.family import (
+    ALL_VCPUS,
     FACTS_STREAM,
     FAMILY_EVENT,
     FAMILY_MASK,
     KIND_WORDS,
     family_event,
+    unpack_vcpu,
 )
+from evtrace.xen.abi import DOMID_SELF
 
 _STOCK_CLASSES = {
     RecordClass.HYPERCALL: (0x0020100D, 0x0020200E, 0x00201001, 0x00201101, 0x00082012),
@@ -56,12 +61,14 @@ class Survey:
         self.records_by_event: Counter[int] = Counter()
         self.records_by_stream: Counter[int] = Counter()
         self.lost: list[Lost] = []
+        self.vcpus: set[tuple[int, int]] = set()
+        """(domain, vCPU) that a runstate or a record of the family names; idle ones excepted."""
         self.call_words: dict[int, int] = {}
         """Domain -> most words of any of its CALL_ENTER records."""
         self._facts = facts
-        self._extent: dict[int, tuple[int, int]] = {}
-        self._tsc: dict[int, int] = {}
-        self._running_since: dict[int, int] = {}
+        self._all: dict[int, tuple[int, int]] = {}
+        self._stock: dict[int, tuple[int, int]] = {}
+        self._switched: dict[int, int] = {}
         self._intervals: list[pl.DataFrame] = []
 
     @property
@@ -76,9 +83,14 @@ class Survey:
 
     @property
     def extent(self) -> tuple[int, int] | None:
-        """Give the first and last TSC of the pCPUs' records, else of any that carries one."""
-        spans = [self._extent[pcpu] for pcpu in self.pcpus if pcpu in self._extent]
-        spans = spans or [self._in_host_time(stream) for stream in self._extent]
+        """Give the first and last host TSC of all records but those of the facts stream."""
+        spans = [self._in_host_time(s, *span) for s, span in self._all.items() if s != FACTS_STREAM]
+        return (min(lo for lo, _ in spans), max(hi for _, hi in spans)) if spans else None
+
+    @property
+    def stock_extent(self) -> tuple[int, int] | None:
+        """Give the first and last TSC of what Xen itself recorded."""
+        spans = self._stock.values()
         return (min(lo for lo, _ in spans), max(hi for _, hi in spans)) if spans else None
 
     @property
@@ -111,22 +123,32 @@ class Survey:
         self.records_by_stream.update(dict(records["pcpu"].value_counts().iter_rows()))
         self._take_times(records)
         self._take_calls(records)
-        if sum(frame.height for frame in self._intervals) < ENOUGH_INTERVALS:
-            self._intervals.append(running_intervals(records, self._running_since))
+        self._take_vcpus(records)
+        if sum(map(len, self._intervals)) < ENOUGH_INTERVALS:
+            self._intervals.append(switch_intervals(records, self._switched))
         lost = records.filter(event=LOST_RECORDS)
         yield from self._take_lost(lost) if lost.height else ()
 
     def _take_times(self, records: pl.DataFrame) -> None:
-        spans = records.group_by("pcpu").agg(pl.col("tsc").min(), pl.col("tsc").max().alias("hi"))
-        for stream, lo, hi in spans.drop_nulls().iter_rows():
-            before = self._extent.get(stream, (lo, hi))
-            self._extent[stream] = min(lo, before[0]), max(hi, before[1])
+        stock = (pl.col("event") & FAMILY_MASK) != FAMILY_EVENT
+        for book, some in ((self._all, records), (self._stock, records.filter(stock))):
+            spans = some.group_by("pcpu").agg(pl.col("tsc").min(), pl.col("tsc").max().alias("hi"))
+            for stream, lo, hi in spans.drop_nulls().iter_rows():
+                before = book.get(stream, (lo, hi))
+                book[stream] = min(lo, before[0]), max(hi, before[1])
 
     def _take_calls(self, records: pl.DataFrame) -> None:
         calls = records.filter(event=family_event(Kind.CALL_ENTER))
         most = calls.group_by(pl.col("w0") // (1 << 16)).agg(pl.col("n_words").max())
         for dom, words in most.iter_rows():
             self.call_words[dom] = max(words, self.call_words.get(dom, 0))
+
+    def _take_vcpus(self, records: pl.DataFrame) -> None:
+        event = pl.col("event")
+        names_one = ((event & RUNSTATE_MASK) == RUNSTATE) | ((event & FAMILY_MASK) == FAMILY_EVENT)
+        words = records.filter(names_one)["w0"].drop_nulls().unique()
+        vcpus = (unpack_vcpu(word) for word in words)
+        self.vcpus |= {(dom, vcpu) for dom, vcpu in vcpus if dom < DOMID_SELF and vcpu != ALL_VCPUS}
 
     def _take_lost(self, lost: pl.DataFrame) -> Iterator[Damage]:
         columns = ("pcpu", "tsc", "n_words", "w0", "w1", "w2", "w3", "file_offset")
@@ -146,11 +168,12 @@ class Survey:
             if wrong := _wrong_with(n_words, tsc, first):
                 yield Damage(offset, DamageKind.LOST_RECORDS, 1, f"LOST_RECORDS {wrong}")
 
-    def _in_host_time(self, stream: int) -> tuple[int, int]:
-        lo, hi = self._extent[stream]
+    def _in_host_time(self, stream: int, lo: int, hi: int) -> tuple[int, int]:
         own = self._facts.streams.get(stream)
-        offsets = self._facts.clock_offsets.get(own.clock or 0) if own and own.clock else None
-        return (lo + offsets[0], hi + offsets[1]) if offsets else (lo, hi)
+        if own is None or own.clock is None:
+            return lo, hi
+        lowest, highest = self._facts.clock_offsets.get(own.clock, (0, 0))
+        return lo + lowest, hi + highest
 
 
 def _wrong_with(n_words: int, tsc: int | None, first: int | None) -> str:

@@ -17,10 +17,11 @@ SCHEMA = Path(__file__).parents[2] / "evtrace/schemas/conform.schema.json"
 
 NEW = '{"op":"new","args":{"name":"one"}}'
 CREATE = '{"op":"domain_create","args":{"domid":1,"vcpus":1},"ret":0,"effects":[]}'
-BIND = (
-    '{"op":"bind_ipi","dom":1,"vcpu":0,"args":{"vcpu":0},"ret":0,"out":{"port":1},"effects":[]}'
+BIND = '{"op":"bind_ipi","dom":1,"vcpu":0,"args":{"vcpu":0},"ret":0,"out":{"port":1},"effects":[]}'
+SEND = (
+    '{"op":"send","dom":1,"vcpu":0,"args":{"port":1},"ret":0,'
+    '"effects":[{"t":"wake","dom":1,"vcpu":0}]}'
 )
-SEND = '{"op":"send","dom":1,"vcpu":0,"args":{"port":1},"ret":0,"effects":[{"t":"wake","dom":1,"vcpu":0}]}'
 
 
 @pytest.fixture
@@ -110,7 +111,7 @@ def test_lines_before_the_first_program_are_malformed(write):
 
 
 def test_a_cut_gz_file_is_reported_where_it_ends(tmp_path):
-    whole = gzip.compress("\n".join([NEW, CREATE, BIND]).encode())
+    whole = gzip.compress(f"{NEW}\n{CREATE}\n{BIND}".encode())
     path = tmp_path / "cut.jsonl.gz"
     path.write_bytes(whole[:-9])
     (verdict,) = judge_files([path])

@@ -31,7 +31,7 @@ PROGRAMS = {
 
 def failures(verdicts: list[Verdict]) -> list[str]:
     return [
-        f"{verdict.name}: {verdict.bad or verdict.difference and verdict.difference.divergence}"
+        f"{verdict.name}: {verdict.bad or (verdict.difference and verdict.difference.divergence)}"
         for verdict in verdicts
         if not verdict.passed
     ]
@@ -73,7 +73,9 @@ def test_versions_differ_in_as_many_scenarios_as_recorded(recorded, other, diffe
 
 @pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the full recordings are not beside the checkout")
-@pytest.mark.parametrize("folder", ["random", "curated", "curated-4.17", "curated-4.9", "curated-4.5"])
+@pytest.mark.parametrize(
+    "folder", ["random", "curated", "curated-4.17", "curated-4.9", "curated-4.5"]
+)
 def test_the_full_recordings(folder):
     profile = find_profile(version_of(folder) if folder != "curated" else "HEAD")
     verdicts = list(judge_files([SHARED / folder], profile))

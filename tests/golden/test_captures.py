@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from evtrace.api import Trace
+from evtrace.timeline import RecordClass
 from evtrace.verdicts import Cause, Route
 
 
@@ -118,10 +119,13 @@ def test_the_other_runs_of_the_experiment_come_from_the_peer(capture):
 
 def test_pirqs_inside_the_window_stand_on_their_record(capture):
     trace, results, _ = capture
-    lo, hi = trace.reader.survey.extent
-    pirqs = [run for run in results.runs if run.cause is Cause.PIRQ and lo < run.tsc < hi]
+    pirqs = [run for run in results.runs if run.cause is Cause.PIRQ]
+    inside = [
+        run for run in pirqs if trace.coverage.covered(run.dom, RecordClass.IRQ, run.tsc, run.tsc)
+    ]
 
-    assert {"observed"} >= {run.evidence for run in pirqs}
+    assert inside
+    assert {run.evidence for run in inside} == {"observed"}
 
 
 def test_level_is_c4(capture):
