@@ -307,8 +307,7 @@ class Follow:
     # --- snapshots and divergences ---------------------------------------------------------
 
     def _settle_snapshots(self) -> None:
-        domains = self._snapshots.finished()
-        if domains:
+        for domains in self._snapshots.finished():
             self.results.snapshot_checks += self._belief.meet_snapshot(domains)
             for domain in domains:
                 for channel in domain.channels:

@@ -1,6 +1,7 @@
 """Snapshots inside a trace: the channels of a domain as they stood at a stated time."""
 
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from evtrace.timeline import Kind, Row
 from evtrace.tracefile.family import ChannelBits, FactKey
@@ -40,7 +41,7 @@ class SnapshotCollector:
 
     def __init__(self) -> None:
         """Start with nothing gathered."""
-        self._domains: dict[int, SeenDomain] = {}
+        self._domains: dict[tuple[int, int], SeenDomain] = {}  # by time and domain
 
     def take(self, row: Row) -> bool:
         """Take a row that belongs to a snapshot; False if it does not."""
@@ -53,15 +54,16 @@ class SnapshotCollector:
             return True
         return row.kind in {Kind.TEXT, Kind.COVERAGE}
 
-    def finished(self) -> list[SeenDomain]:
-        """Give the domains gathered since the last time, and forget them."""
-        domains = list(self._domains.values())
+    def finished(self) -> list[list[SeenDomain]]:
+        """Give the domains gathered since the last time, together those of one time; forget them."""
+        times = groupby(self._domains.values(), key=lambda seen: seen.tsc)
+        together = [list(domains) for _, domains in times]
         self._domains.clear()
-        return domains
+        return together
 
     def _domain(self, row: Row) -> SeenDomain:
-        dom = row.dom or 0
-        return self._domains.setdefault(dom, SeenDomain(dom, row.tsc_lo, row.seq))
+        dom, tsc = row.dom or 0, row.tsc_lo
+        return self._domains.setdefault((tsc, dom), SeenDomain(dom, tsc, row.seq))
 
     def _channel(self, row: Row) -> None:
         domain = self._domain(row)

@@ -102,7 +102,8 @@ def as_text(reader: "TraceReader") -> Iterator[str]:
 def _summary(reader: "TraceReader") -> Iterator[str]:
     survey, facts = reader.survey, reader.facts
     size, windows = reader.size_bytes, len(reader.windows)
-    yield f"trace     {reader.name}: {size:,} bytes, {windows:,} windows, {survey.records:,} records"
+    held = f"{size:,} bytes, {windows:,} windows, {survey.records:,} records"
+    yield f"trace     {reader.name}: {held}"
     by_pcpu = (f"{pcpu}: {survey.records_by_stream[pcpu]:,}" for pcpu in survey.pcpus)
     yield f"pcpus     {len(survey.pcpus)} ({', '.join(by_pcpu)} records)"
     if survey.extent:

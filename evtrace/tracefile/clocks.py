@@ -52,7 +52,7 @@ def calibrate(intervals: pl.DataFrame) -> int | None:
         whole = _without_wraps(own)
         if whole.height >= MIN_INTERVALS:
             cycles, ns = whole.select("cycles", "ns").sum().row(0)
-            return round(cycles * 1_000_000_000 / ns)
+            return round(int(cycles) * 1_000_000_000 / int(ns))
     return None
 
 

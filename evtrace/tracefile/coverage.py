@@ -100,7 +100,7 @@ class CoverageMap:
         return RecordClass.EOI in classes
 
     def frame(self) -> pl.DataFrame:
-        """Give the intervals as a table: `dom`, `vcpu` (null: all), `classes`, `tsc_lo`, `tsc_hi`."""
+        """Give the intervals: `dom`, `vcpu` (null: all), `classes`, `tsc_lo`, `tsc_hi`."""
         return pl.DataFrame(
             [(c.dom, c.vcpu, int(c.classes), c.tsc_lo, c.tsc_hi) for c in self.intervals],
             {

@@ -118,13 +118,19 @@ class FactReader:
                 facts.format_version = value
                 facts.unknown_records += value > FAMILY_VERSION
             case FactKey.TSC_HZ:
-                facts.tsc_hz, facts.tsc_hz_source = value, HzSource(value2)
+                facts.tsc_hz, facts.tsc_hz_source = value or None, HzSource(value2)
             case FactKey.XEN_VERSION:
                 facts.xen_version = value >> 16, value & 0xFFFF
             case FactKey.TIMING:
                 facts.timing = Timing(value)
+            case _:
+                self._domain_fact(key, dom, value, value2)
+
+    def _domain_fact(self, key: FactKey, dom: int, value: int, value2: int) -> None:
+        facts = self.facts
+        match key:
             case FactKey.CLOCK_OFFSET:
-                facts.clock_offsets[dom] = _signed(value), _signed(value2)
+                facts.clock_offsets[dom] = _offset(value), _offset(value2)
             case FactKey.FORM:
                 facts.forms[dom] = value
             case FactKey.GUEST_TYPE:
@@ -135,8 +141,8 @@ class FactReader:
                 facts.vcpus[dom] = value
             case FactKey.UNPARSED:
                 facts.unparsed[dom] = value, value2
-            case FactKey.SNAPSHOT:
-                pass  # stands at its place in the timeline
+            case _:
+                pass  # a snapshot stands at its place in the timeline
 
     def _text(self, dom: int, values: Sequence[int]) -> None:
         purpose = TextPurpose(values[0] & 0xFF)
@@ -199,6 +205,14 @@ def _five(values: Sequence[int]) -> tuple[int, int, int, int, int]:
         raise ValueError
     key, lo, hi, lo2, hi2 = (*values, 0, 0, 0, 0)[:5]
     return key, lo, hi, lo2, hi2
+
+
+def _offset(value: int) -> int:
+    """Give a clock offset; one that cannot be added to a TSC is no offset."""
+    offset = _signed(value)
+    if abs(offset) >> 62:
+        raise ValueError
+    return offset
 
 
 def _signed(value: int) -> int:

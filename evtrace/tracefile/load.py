@@ -11,9 +11,9 @@ import polars as pl
 
 from evtrace.tracefile.damage import Damage, DamageKind
 from evtrace.tracefile.family import MAX_WORDS
-from evtrace.tracefile.windows import Window
 from evtrace.tracefile.records import CYCLES, EVENT_MASK
 from evtrace.tracefile.walk import LENGTHS, WINDOW_HEADER, mend, walk
+from evtrace.tracefile.windows import Window
 
 WORDS = tuple(f"w{k}" for k in range(MAX_WORDS))
 """Columns of a record's payload."""
@@ -38,7 +38,7 @@ class Load:
         return len(self.starts)
 
     def add(self, window: Window) -> int | None:
-        """Walk one more window; give the highest TSC in it, None if no record carries one."""
+        """Walk one more window; give the last TSC in it, None if no record carries one."""
         begin = len(self._words)
         first = len(self.starts)
         whole = window.size & ~3
@@ -83,7 +83,8 @@ class Load:
         for number in range(len(starts) - 1, first - 1, -1):
             at = starts[number]
             if words[at] & CYCLES:
-                return words[at + 1] | words[at + 2] << 32
+                tsc = words[at + 1] | words[at + 2] << 32
+                return tsc - (1 << 64) if tsc >> 63 else tsc
         return None
 
     def _report(self, kind: DamageKind, offset: int, count: int, header: int = 0) -> None:

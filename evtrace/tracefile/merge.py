@@ -16,8 +16,8 @@ from evtrace.timeline import HOST_CLOCK
 from evtrace.tracefile.clocks import LOST_RECORDS
 from evtrace.tracefile.damage import Damage, DamageKind
 from evtrace.tracefile.facts import Facts
-from evtrace.tracefile.windows import Window
 from evtrace.tracefile.load import WORDS, Load
+from evtrace.tracefile.windows import Window
 
 BATCH_ROWS = 1 << 17
 
@@ -36,8 +36,6 @@ RAW_SCHEMA = pl.Schema(
     },
 )
 """Raw records in time order; `pcpu` is the stream's number. Payload words absent are null."""
-
-_END = (1 << 63) - 1
 
 
 @dataclass(slots=True)
@@ -81,8 +79,7 @@ class Merge:
         while behind:
             loaded = self._load(behind, max_rows)
             pending = loaded if pending is None else pl.concat([pending, loaded])
-            horizon = behind[0][0] if behind else _END
-            ready, pending = self._split(pending, horizon)
+            ready, pending = self._split(pending, behind[0][0] if behind else None)
             for frame in ready.iter_slices(max_rows):
                 yield self._finish(frame, seq)
                 seq += frame.height
@@ -116,10 +113,10 @@ class Merge:
         while behind and (len(load) < rows or not len(load)):
             _, number = heapq.heappop(behind)
             stream = self._streams[number]
-            highest = load.add(stream.windows[stream.loaded])
+            last = load.add(stream.windows[stream.loaded])
             stream.loaded += 1
-            if highest is not None:
-                stream.reached = max(stream.reached, highest + stream.middle)
+            if last is not None:
+                stream.reached = max(stream.reached, last + stream.middle)
             if stream.loaded < len(stream.windows):
                 heapq.heappush(behind, (stream.reached, number))
         self.damage += load.damage
@@ -146,11 +143,15 @@ class Merge:
         self.damage += _backward_steps(placed)
         return placed.drop("previous")
 
-    def _split(self, records: pl.DataFrame, horizon: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _split(
+        self, records: pl.DataFrame, horizon: int | None
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Sort, and part what nothing yet to be loaded can precede from the rest."""
         ordered = records.sort("key", "pcpu", "file_offset").with_columns(
             after=pl.coalesce(pl.col("tsc").backward_fill().over("pcpu"), "before"),
         )
+        if horizon is None:
+            return ordered, ordered.clear()
         ready = ordered["key"].search_sorted(horizon, side="left")
         return ordered[:ready], ordered[ready:].drop("after")
 

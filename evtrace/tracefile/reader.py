@@ -12,11 +12,11 @@ from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.damage import Damage
 from evtrace.tracefile.facts import FactReader, Facts
 from evtrace.tracefile.family import FACTS_STREAM, FAMILY_EVENT, FAMILY_MASK, HzSource
-from evtrace.tracefile.windows import BIG_ENDIAN_MAGIC, Window, WindowIndex
 from evtrace.tracefile.load import WORDS, Load
 from evtrace.tracefile.merge import BATCH_ROWS, Merge
 from evtrace.tracefile.source import map_bytes
 from evtrace.tracefile.survey import Lost, Survey
+from evtrace.tracefile.windows import BIG_ENDIAN_MAGIC, Window, WindowIndex
 
 __all__ = ["Lost", "TraceReader", "open_trace"]
 

@@ -25,7 +25,7 @@ SEND = (
 
 
 @pytest.fixture
-def write(tmp_path):
+def write(tmp_path: Path):
     def write(*lines: str, name: str = "v.jsonl") -> Path:
         path = tmp_path / name
         text = "\n".join(lines) + "\n"

@@ -26,6 +26,7 @@ from evtrace.xen.domain import Domain, Limits
 from evtrace.xen.dump import dump_machine
 from evtrace.xen.machine import Machine
 from evtrace.xen.memory import PAGE_BASE
+from evtrace.xen.vcpu import Vcpu
 
 DOMAINS = 3
 VCPUS = 2
@@ -120,7 +121,9 @@ WILD_ARGUMENTS = ARGUMENTS | {
 }
 
 
-def programs(arguments: dict[str, tuple[st.SearchStrategy[int], ...]]) -> st.SearchStrategy:
+def programs(
+    arguments: dict[str, tuple[st.SearchStrategy[int], ...]],
+) -> st.SearchStrategy[list[Action]]:
     actions = [
         st.builds(Action, st.just(name), st.tuples(*strategies))
         for name, strategies in arguments.items()
@@ -208,14 +211,17 @@ def check_no_event_lost(domain: Domain) -> None:
         assert all(vcpu.upcall_pending for vcpu in announcing)
 
 
-def announces(vcpu, number: int) -> bool:
+def announces(vcpu: Vcpu, number: int) -> bool:
     if vcpu.domain.fifo:
         return any(number in queued_ports(vcpu, priority) for priority in ready_queues(vcpu))
     return bool(vcpu.selector >> number // vcpu.domain.word_bits & 1)
 
 
-def ready_queues(vcpu) -> list[int]:
-    block = vcpu.domain.fifo.queues[vcpu.vcpu_id].control_block
+def ready_queues(vcpu: Vcpu) -> list[int]:
+    fifo = vcpu.domain.fifo
+    block = fifo.queues[vcpu.vcpu_id].control_block if fifo else None
+    if block is None:
+        return []
     ready = vcpu.domain.memory.read(block) | vcpu.notes.ready
     return [priority for priority in range(FIFO_QUEUES) if ready >> priority & 1]
 

@@ -1,5 +1,6 @@
 """Each quirk by itself: what HEAD does, and what the version or imitation before it did."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 
 import pytest
@@ -7,25 +8,26 @@ import pytest
 from evtrace.errors import UsageError
 from evtrace.xen.abi import DOMID_SELF, Errno, EvtchnOp, HypercallError, PortState, Virq
 from evtrace.xen.domain import Limits
+from evtrace.xen.effects import EffectKind
 from evtrace.xen.machine import Machine
-from evtrace.xen.profiles import HEAD, PROFILES, QEMU, find_profile, profile_for_version
+from evtrace.xen.profiles import HEAD, PROFILES, QEMU, Profile, find_profile, profile_for_version
 from evtrace.xen.virqs import VirqClass, classify_virq
 
 
-def machine_with(profile, *, vcpus=2):
+def machine_with(profile: Profile, *, vcpus: int = 2) -> Machine:
     machine = Machine(profile)
     for domid in (0, 1, 2):
         machine.create_domain(domid, vcpus)
     return machine
 
 
-def call(machine, domid, op, *args, vcpu=0):
+def call(machine: Machine, domid: int, op: EvtchnOp, *args: int, vcpu: int = 0) -> str | int:
     """Make a call and give its return value as an errno's name, or 0."""
     ret = machine.hypercall(domid, vcpu, op, args).ret
     return Errno(-ret).name if ret < 0 else ret
 
 
-def refused(action, *args):
+def refused(action: Callable[..., object], *args: int) -> str | int:
     """Do a management action and give the errno's name, or 0."""
     try:
         action(*args)
@@ -34,12 +36,12 @@ def refused(action, *args):
     return 0
 
 
-def events(machine):
+def events(machine: Machine) -> list[str]:
     """Names of the effects since they were last taken."""
-    return [effect[0].name for effect in machine.take_effects()]
+    return [EffectKind(effect[0]).name for effect in machine.take_effects()]
 
 
-def with_(**quirks):
+def with_(**quirks: bool | int | Errno) -> Profile:
     return replace(HEAD, name="altered", **quirks)
 
 
@@ -112,7 +114,7 @@ def test_status_of_a_hypervisor_port(hides, mine, foreign):
     assert call(machine, 2, EvtchnOp.STATUS, 1, number) == foreign
 
 
-def fifo_machine(profile):
+def fifo_machine(profile: Profile) -> Machine:
     """Domain 1 in FIFO with a control block for vCPU 0 only, and an IPI port to vCPU 1."""
     machine = machine_with(profile)
     call(machine, 1, EvtchnOp.INIT_CONTROL, 1, 0, 0)
@@ -179,7 +181,7 @@ def test_poll_of_a_free_port(needs, free):
     assert machine.sched_poll(1, 0, [4096]) == (-Errno.EINVAL, (0,))
 
 
-def machine_in_reset(profile):
+def machine_in_reset(profile: Profile) -> Machine:
     """Domain 1 has 100 ports; other work waits."""
     machine = machine_with(profile)
     for _ in range(100):
@@ -277,7 +279,7 @@ def test_registering_a_vcpu_info(makes_upcall):
 # taxonomy.md, the QEMU column
 
 
-def qemu_machine():
+def qemu_machine() -> Machine:
     machine = machine_with(QEMU)
     call(machine, 1, EvtchnOp.ALLOC_UNBOUND, DOMID_SELF, 0)
     return machine

@@ -8,19 +8,20 @@ from evtrace.guest.profiles import GUESTS, LINUX, find_guest
 from evtrace.guest.scan import ScanRules, run_upcall
 from evtrace.guest.unmask import Unmasked, unmask
 from evtrace.xen.abi import DOMID_SELF, Errno, EvtchnOp, FormName, HypercallError, PortState, Virq
-from evtrace.xen.domain import Limits
+from evtrace.xen.domain import Domain, Limits
 from evtrace.xen.effects import EffectKind
 from evtrace.xen.machine import Machine
 from evtrace.xen.pirqs import MAX_SHARERS
+from evtrace.xen.vcpu import Vcpu
 
 BOTH = list(FormName)
 
 
-def send(machine, domid, port, vcpu=0):
+def send(machine: Machine, domid: int, port: int, vcpu: int = 0) -> int:
     return machine.hypercall(domid, vcpu, EvtchnOp.SEND, (port,)).ret
 
 
-def kinds(machine):
+def kinds(machine: Machine) -> list[str]:
     return [EffectKind(effect[0]).name for effect in machine.take_effects()]
 
 
@@ -65,7 +66,7 @@ def test_seeded_peers_deliver(form):
     )
     assert send(machine, 1, 8) == 0
     assert kinds(machine)[:2] == ["SET_PENDING", "UPCALL"]
-    assert run_upcall(machine.domains[0].vcpus[0]).handled == [33]
+    assert upcall(machine.domains[0].vcpus[0]) == [33]
 
 
 def test_a_peer_that_was_not_seeded_swallows_events():
@@ -84,7 +85,7 @@ def test_a_peer_that_points_elsewhere_is_none():
     domain.seed_port(8, PortState.INTERDOMAIN, remote_dom=1, remote_port=9)
     domain.seed_port(9, PortState.INTERDOMAIN, remote_dom=1, remote_port=10)
     machine.hypercall(1, 0, EvtchnOp.CLOSE, (8,))
-    assert domain.port(9).state is PortState.INTERDOMAIN
+    assert state_of(domain, 9) is PortState.INTERDOMAIN
 
 
 def test_seeded_interrupts_find_their_ports():
@@ -123,7 +124,7 @@ def test_forgetting_a_port_has_no_effect_and_frees_it(form):
     domain.forget_port(500)
     assert machine.take_effects() == []
     assert (domain.port(1), domain.vcpus[0].virqs) == (None, {})
-    assert domain.port(0).state is PortState.RESERVED
+    assert state_of(domain, 0) is PortState.RESERVED
     answer = machine.hypercall(0, 0, EvtchnOp.BIND_IPI, (0,))
     assert answer.out == (1,)
 
@@ -147,10 +148,23 @@ def test_vcpus_found_later_get_events_too(form):
     domain.seed_port(9, PortState.IPI, notify_vcpu=3)
     send(machine, 1, 9)
     assert domain.vcpus[3].upcall_pending
-    assert run_upcall(domain.vcpus[3]).handled == [9]
+    assert upcall(domain.vcpus[3]) == [9]
 
 
-def linked_machine():
+def upcall(vcpu: Vcpu) -> list[int]:
+    """Run the handler of a vCPU, due or not; list what it handled."""
+    found = run_upcall(vcpu, ScanRules(force=True))
+    assert found is not None
+    return found.handled
+
+
+def state_of(domain: Domain, number: int) -> PortState:
+    port = domain.port(number)
+    assert port is not None
+    return port.state
+
+
+def linked_machine() -> tuple[Machine, Domain]:
     """Domain 1 in FIFO with ports 4, 2, 9 queued at priority 7 and 5 at priority 3."""
     machine = Machine()
     domain = machine.seed_domain(1, 1, FormName.FIFO)
@@ -163,7 +177,7 @@ def test_seeded_links_keep_their_order():
     machine, domain = linked_machine()
     assert machine.take_effects() == []
     assert list(queue.queued_ports(domain.vcpus[0], 7)) == [4, 2, 9]
-    handled = run_upcall(domain.vcpus[0], ScanRules(force=True)).handled
+    handled = upcall(domain.vcpus[0])
     assert handled == [5, 4, 2, 9]
 
 
@@ -233,7 +247,7 @@ def test_a_clone_shares_nothing_that_changes(form):
     run_upcall(clone.domains[1].vcpus[0])
     clone.hypercall(1, 0, EvtchnOp.CLOSE, (4,))
     assert domain.form.pending(4)
-    assert domain.port(4).state is PortState.IPI
+    assert state_of(domain, 4) is PortState.IPI
     assert domain.vcpus[0].upcall_pending
     assert kinds(machine)[0] == "SET_PENDING"
 
