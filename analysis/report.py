@@ -129,8 +129,8 @@ def _spurious(
     empty = sum(
         count for dom, count in results.empty_upcalls.items() if not scope.doms or dom in scope.doms
     )
-    unprovoked = runs["cause"].is_in(sorted(UNPROVOKED_CAUSES)).sum()
-    no_work = (runs["work"] == WorkVerdict.NO_WORK.value).sum()
+    unprovoked = runs.filter(pl.col("cause").is_in(sorted(UNPROVOKED_CAUSES))).height
+    no_work = runs.filter(pl.col("work") == WorkVerdict.NO_WORK.value).height
     return Spurious(
         l1_empty_upcalls=empty if whole and coverage.has_upcalls(classes) else None,
         l2_unprovoked_runs=unprovoked if coverage.has_runs(classes) else None,
@@ -210,4 +210,3 @@ def _without_runs(hypercalls: int, uncovered: int) -> str:
 def count_of(count: int, noun: str) -> str:
     """Give a number of things in words: `1 run`, `1,697 runs`."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-

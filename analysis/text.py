@@ -92,9 +92,11 @@ def replay_lines(results: Results, profile: str) -> list[str]:
     found = count_of(len(results.divergences), "divergence")
     lines = [
         f"Replay against Xen {profile}: {found}",
-        f"  {results.hypercalls:,} hypercalls = {results.compared:,} compared + "
-        f"{results.adopted:,} adopted + {results.unknown:,} unknown + "
-        f"{results.uncovered:,} uncovered;",
+        (
+            f"  {results.hypercalls:,} hypercalls = {results.compared:,} compared + "
+            f"{results.adopted:,} adopted + {results.unknown:,} unknown + "
+            f"{results.uncovered:,} uncovered;"
+        ),
         f"  xentrace's own record narrows {results.with_record:,} of them",
     ]
     lines += [f"  adopted {count:,}: {why}" for why, count in sorted(results.adoptions.items())]
@@ -119,8 +121,10 @@ def divergence_lines(divergences: list[Divergence]) -> list[str]:
     lines: list[str] = []
     for found in divergences[:LISTED_RUNS]:
         lines += [
-            f"Divergence at tsc {found.tsc}, d{found.dom}v{found.vcpu}, record #{found.seq}, "
-            f"byte {found.file_offset}:",
+            (
+                f"Divergence at tsc {found.tsc}, d{found.dom}v{found.vcpu}, record #{found.seq}, "
+                f"byte {found.file_offset}:"
+            ),
             f"  {found.what}",
             f"    expected {found.expected}",
             f"    found    {found.found}",

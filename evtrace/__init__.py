@@ -1,3 +1,3 @@
-"""evtrace: why did this Xen event-channel handler run, or not run, and what did it cost?"""
+"""evtrace tells why a Xen event-channel handler ran, or did not, and what it cost."""
 
 __version__ = "0.1.0"

@@ -68,7 +68,7 @@ class Trace:
             yield from map(Row._make, batch.filter(wanted).iter_rows())
 
     def profile(self, name: str | None = None) -> Profile:
-        """Give the profile of Xen called `name`, else that of the trace's own version, else HEAD."""
+        """Give the profile of Xen called `name`, else the trace's own version's, else HEAD."""
         if name is not None:
             return find_profile(name)
         version = self.facts.xen_version

@@ -25,8 +25,9 @@ P = ParamSpec("P")
 app = typer.Typer(
     name="evtrace",
     help="Why did this Xen event-channel handler run, or not run, and what did it cost?",
-    epilog="Exit codes: 0 fine, 1 divergence or finding, 2 usage, 65 not a trace, 66 no such input, "
-    "69 cannot record here, 73 output exists, 74 cannot write, 130 interrupted.",
+    epilog="Exit codes: 0 fine, 1 divergence or finding, 2 usage, 65 not a trace, "
+    "66 no such input, 69 cannot record here, 73 output exists, 74 cannot write, "
+    "130 interrupted.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -68,14 +69,16 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-for _name, _command in {
+_COMMANDS: dict[str, Callable[..., None]] = {
     "import": import_,
     "info": info,
     "dump": dump,
     "replay": replay,
     "report": report,
     "conform": conform,
-}.items():
+}
+
+for _name, _command in _COMMANDS.items():
     app.command(_name)(_guarded(_command))
 
 

@@ -52,7 +52,7 @@ class NoInputError(EvtraceError):
 
 
 class CannotRecordError(EvtraceError):
-    """This host lacks a privilege, a device or a program that recording needs."""
+    """The host lacks a privilege, a device or a program that recording needs."""
 
     exit_code = ExitCode.CANNOT_RECORD
 

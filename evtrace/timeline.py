@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 HOST_CLOCK = -1
-"""Value of the column `clock` for rows that carry the host's TSC; else the domain whose TSC it is."""
+"""`clock` of rows that carry the host's TSC; otherwise it is the domain whose TSC it is."""
 
 NO_CALL = 0
 """`call_id` of a call that is to be paired by nesting alone."""

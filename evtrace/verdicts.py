@@ -219,26 +219,25 @@ def runs_schema() -> "pl.Schema":
             "inferred": pl.String,
         },
     )
-    return pl.Schema(
-        {
-            "seq": pl.UInt64,
-            "dom": pl.UInt16,
-            "vcpu": pl.UInt16,
-            "port": pl.UInt32,
-            "irq": pl.Int32,
-            "tsc": pl.Int64,
-            "tsc_hi": pl.Int64,
-            "exit_tsc": pl.Int64,
-            "upcall_tsc": pl.Int64,
-            "cleared_tsc": pl.Int64,
-            "cause": pl.String,
-            "reason": pl.String,
-            "routes": pl.List(pl.String),
-            "evidence": pl.String,
-            "work": pl.String,
-            "contributors": pl.List(contribution),
-        },
-    )
+    columns: dict[str, pl.DataType | type[pl.DataType]] = {
+        "seq": pl.UInt64,
+        "dom": pl.UInt16,
+        "vcpu": pl.UInt16,
+        "port": pl.UInt32,
+        "irq": pl.Int32,
+        "tsc": pl.Int64,
+        "tsc_hi": pl.Int64,
+        "exit_tsc": pl.Int64,
+        "upcall_tsc": pl.Int64,
+        "cleared_tsc": pl.Int64,
+        "cause": pl.String,
+        "reason": pl.String,
+        "routes": pl.List(pl.String),
+        "evidence": pl.String,
+        "work": pl.String,
+        "contributors": pl.List(contribution),
+    }
+    return pl.Schema(columns)
 
 
 def sends_schema() -> "pl.Schema":

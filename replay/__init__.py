@@ -1,1 +1,1 @@
-"""Replay: the timeline re-executed against the reference model, and the verdicts that come of it."""
+"""Replay: the timeline re-executed against the reference model; verdicts come of it."""

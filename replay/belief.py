@@ -19,11 +19,11 @@ from evtrace.xen.abi import (
     FIFO_MASKED,
     PAGE_WORDS,
     EvtchnOp,
+    FormName,
     PortState,
 )
 from evtrace.xen.domain import Domain
 from evtrace.xen.effects import EffectKind
-from evtrace.xen.form import FormName
 from evtrace.xen.machine import Answer, Machine
 from evtrace.xen.port import Port
 from evtrace.xen.profiles import Profile
@@ -100,8 +100,8 @@ class Belief:
         copy = object.__new__(Belief)
         copy.__dict__.update(self.__dict__)
         copy.machine = self.machine.clone()
-        copy._complete = set(self._complete)  # noqa: SLF001  a copy of ourselves
-        copy._assumed = set(self._assumed)  # noqa: SLF001
+        copy._complete = set(self._complete)
+        copy._assumed = set(self._assumed)
         return copy
 
     # --- what is known ---------------------------------------------------------------------
@@ -336,7 +336,7 @@ class Belief:
             queue.consume_until(self.machine, channel[0], home[0], channel[1])
 
     def upcall(self, dom: int, vcpu: int) -> None:
-        """Follow the guest: it enters the upcall and takes its flag, and in 2-level the selector."""
+        """Follow the guest: it enters the upcall, takes its flag and, in 2-level, the selector."""
         domain = self.domain(dom, vcpu)
         bits.clear_upcall_pending(domain.vcpus[vcpu])
         if domain.fifo is None:
@@ -370,16 +370,32 @@ class Belief:
 
     # --- snapshots ---------------------------------------------------------------------------
 
-    def meet_snapshot(self, domains: list[SeenDomain]) -> list[SnapshotCheck]:
-        """Seed the domains that are not known; hold the others against the model."""
-        new = [seen for seen in domains if seen.dom not in self._complete]
-        checks = [self._check(seen) for seen in domains if seen.dom in self._complete]
-        for seen in new:
+    def knows(self, dom: int) -> bool:
+        """Tell whether the port table of a domain is known."""
+        return dom in self._complete
+
+    def seed(self, domains: list[SeenDomain]) -> None:
+        """Take the port tables of domains as snapshots of one time show them."""
+        for seen in domains:
             self._seed_domain(seen)
-        for seen in new:
+        for seen in domains:
             for channel in seen.channels:
                 self._seed_channel(seen.dom, channel)
-        return checks
+
+    def check(self, seen: SeenDomain) -> SnapshotCheck:
+        """Hold a snapshot against the model's port table."""
+        domain = self.domain(seen.dom)
+        model = {
+            port.number: _describe(port) for port in domain.ports if port.state > PortState.RESERVED
+        }
+        snapshot = {channel.port: _describe_seen(channel) for channel in seen.channels}
+        differences = [
+            f"d{seen.dom}:{port} is {model.get(port, 'closed')} by the trace, "
+            f"{snapshot.get(port, 'closed')} in the snapshot"
+            for port in sorted(model.keys() | snapshot.keys())
+            if model.get(port) != snapshot.get(port)
+        ]
+        return SnapshotCheck(seen.dom, seen.tsc, len(snapshot), differences)
 
     def _seed_domain(self, seen: SeenDomain) -> None:
         if seen.fifo is not None:
@@ -419,20 +435,6 @@ class Belief:
                     remote_dom=dom,
                     remote_port=seen.port,
                 )
-
-    def _check(self, seen: SeenDomain) -> SnapshotCheck:
-        domain = self.domain(seen.dom)
-        model = {
-            port.number: _describe(port) for port in domain.ports if port.state > PortState.RESERVED
-        }
-        snapshot = {channel.port: _describe_seen(channel) for channel in seen.channels}
-        differences = [
-            f"d{seen.dom}:{port} is {model.get(port, 'closed')} by the trace, "
-            f"{snapshot.get(port, 'closed')} in the snapshot"
-            for port in sorted(model.keys() | snapshot.keys())
-            if model.get(port) != snapshot.get(port)
-        ]
-        return SnapshotCheck(seen.dom, seen.tsc, len(snapshot), differences)
 
 
 def _describe(port: Port) -> str:

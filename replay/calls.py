@@ -85,8 +85,8 @@ class Call:
     def touches(self) -> set[int]:
         """Give the domains whose port tables the call reads or writes."""
         doms = {self.dom}
-        for field, value in zip(inputs(self.op), self.args or (), strict=False):
-            if field.name in {"dom", "remote_dom"} and value != DOMID_SELF:
+        for argument, value in zip(inputs(self.op), self.args or (), strict=False):
+            if argument.name in {"dom", "remote_dom"} and value != DOMID_SELF:
                 doms.add(value)
         return doms
 

@@ -1,4 +1,4 @@
-"""The cause of one handler run, decided from the token it consumed (first rule that matches wins)."""
+"""The cause of one handler run, decided from the token it consumed; the first rule wins."""
 
 from dataclasses import dataclass
 

@@ -16,9 +16,7 @@ def matches(call: Call, answer: Answer) -> bool:
         return False
     if answer.ret < 0:
         return True  # the argument struct is not written back
-    return all(
-        seen == expected for seen, expected in zip(call.outputs, answer.out, strict=False)
-    )
+    return all(seen == expected for seen, expected in zip(call.outputs, answer.out, strict=False))
 
 
 def describe_call(call: Call) -> str:

@@ -9,7 +9,7 @@ from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import Contribution, Fate, Send
 
 LATER_UPCALLS = 2
-"""An upcall that starts after the event scans for it; the next one proves that it was passed over."""
+"""An upcall that starts after the event scans for it; the next proves that it was passed over."""
 
 
 class Fates:

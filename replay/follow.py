@@ -38,25 +38,31 @@ class Raised:
     """Who is behind the events that a step of the model sets pending."""
 
     kind: ContributionKind
-    item: Row | Call
     dom: int
     vcpu: int
     port: int
+    seq: int
+    tsc: int
+    tsc_hi: int
     send: Send | None = None
 
-    def contribution(self, masked: bool) -> Contribution:
+    @classmethod
+    def by_call(
+        cls, kind: ContributionKind, call: Call, port: int, send: Send | None = None
+    ) -> "Raised":
+        """Name a call."""
+        where = (call.dom, call.vcpu, port)
+        return cls(kind, *where, call.enter.seq, call.lo, call.hi, send)
+
+    @classmethod
+    def by_row(cls, kind: ContributionKind, row: Row, vcpu: int, channel: Channel) -> "Raised":
+        """Name a record about the port itself."""
+        return cls(kind, channel[0], vcpu, channel[1], row.seq, row.tsc_lo, row.tsc_hi)
+
+    def contribution(self, *, masked: bool) -> Contribution:
         """Give the token's entry for an event set pending by this step."""
-        call = isinstance(self.item, Call)
-        return Contribution(
-            kind=self.kind,
-            seq=self.item.enter.seq if call else self.item.seq,
-            tsc=self.item.lo if call else self.item.tsc_lo,
-            tsc_hi=self.item.hi if call else self.item.tsc_hi,
-            dom=self.dom,
-            vcpu=self.vcpu,
-            port=self.port,
-            masked=masked,
-        )
+        where = (self.dom, self.vcpu, self.port)
+        return Contribution(self.kind, self.seq, self.tsc, self.tsc_hi, *where, masked)
 
 
 class Follow:
@@ -174,7 +180,9 @@ class Follow:
     def _sent(self, call: Call) -> Send:
         """Open the account of an EVTCHNOP_send, before the model executes it."""
         port = (call.args or (0,))[0]
-        send = Send(call.enter.seq, call.dom, call.vcpu, port, None, None, call.lo, call.hi, call.rc)
+        send = Send(
+            call.enter.seq, call.dom, call.vcpu, port, None, None, call.lo, call.hi, call.rc
+        )
         target = self._belief.target_of_send((call.dom, port))
         if target is not None:
             send.to_dom, send.to_port = target
@@ -200,9 +208,9 @@ class Follow:
         if send is not None:
             own = (send.to_dom, send.to_port) == (call.dom, port)
             kind = ContributionKind.IPI if own else ContributionKind.SEND
-            return Raised(kind, call, call.dom, call.vcpu, port, send)
+            return Raised.by_call(kind, call, port, send)
         if call.op == EvtchnOp.BIND_INTERDOMAIN:
-            return Raised(ContributionKind.BIND, call, call.dom, call.vcpu, 0)
+            return Raised.by_call(ContributionKind.BIND, call, port=0)
         if call.op == EvtchnOp.UNMASK:
             self._resend((call.dom, port))
         return None
@@ -213,7 +221,7 @@ class Follow:
         for event in events:
             channel = (event.dom, event.port)
             if raised is not None:
-                part = raised.contribution(event.masked)
+                part = raised.contribution(masked=event.masked)
                 self._runs.contribute(channel, part, raised.send)
             self._note_queue(channel)
         return bool(events)
@@ -262,7 +270,7 @@ class Follow:
         if row.port is not None:
             dom, vcpu = row.dom or 0, row.vcpu or 0
             self._belief.set_pending((dom, row.port))
-            raised = Raised(ContributionKind.GUEST_SET, row, dom, vcpu, row.port)
+            raised = Raised.by_row(ContributionKind.GUEST_SET, row, vcpu, (dom, row.port))
             self._runs.contribute((dom, row.port), raised.contribution(masked=False), None)
 
     def _consume(self, row: Row) -> None:
@@ -286,14 +294,14 @@ class Follow:
     def _virq_raised(self, row: Row) -> None:
         self._belief.raise_virq(row.dom or 0, row.vcpu or 0, row.a0 or 0)
         for event in self._belief.events():
-            raised = Raised(ContributionKind.VIRQ, row, event.dom, event.vcpu, event.port)
             channel = (event.dom, event.port)
-            self._runs.contribute(channel, raised.contribution(event.masked), None)
+            raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
+            self._runs.contribute(channel, raised.contribution(masked=event.masked), None)
 
     def _interrupt(self, row: Row, channel: Channel) -> None:
         events = {(event.dom, event.port): event.masked for event in self._belief.events()}
-        raised = Raised(ContributionKind.PIRQ, row, channel[0], row.vcpu or 0, channel[1])
-        part = raised.contribution(events.get(channel, False))
+        raised = Raised.by_row(ContributionKind.PIRQ, row, row.vcpu or 0, channel)
+        part = raised.contribution(masked=events.get(channel, False))
         if not self._runs.explain_late(channel, part):
             self._runs.contribute(channel, part, None)
 
@@ -307,12 +315,14 @@ class Follow:
     # --- snapshots and divergences ---------------------------------------------------------
 
     def _settle_snapshots(self) -> None:
+        """Learn from snapshots the domains that are not known, and check those that are."""
         for domains in self._snapshots.finished():
-            self.results.snapshot_checks += self._belief.meet_snapshot(domains)
-            for domain in domains:
-                for channel in domain.channels:
-                    if channel.pending:
-                        self._runs.pending_before((domain.dom, channel.port), domain)
+            new = [seen for seen in domains if not self._belief.knows(seen.dom)]
+            known = [seen for seen in domains if self._belief.knows(seen.dom)]
+            self.results.snapshot_checks += [self._belief.check(seen) for seen in known]
+            self._belief.seed(new)
+            for seen in new:
+                self._runs.pending_before(seen)
 
     def _diverge(self, item: Row | Call, what: str, expected: str, found: str) -> None:
         row = item.enter if isinstance(item, Call) else item
@@ -339,5 +349,3 @@ class Follow:
             for around, _ in self._wanting:
                 around.append(comparison.describe_item(item))
             self._wanting = [(around, left - 1) for around, left in self._wanting if left > 1]
-
-

@@ -7,7 +7,7 @@ from evtrace.replay.causes import Circumstances, decide, routes
 from evtrace.replay.fates import Fates
 from evtrace.replay.results import Results
 from evtrace.replay.snapshots import SeenDomain
-from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
+from evtrace.replay.tokens import Channel, Consumption, TokenBook
 from evtrace.timeline import RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import Cause, Contribution, ContributionKind, Run, Send, WorkVerdict
@@ -65,19 +65,12 @@ class Runs:
         run.evidence, run.reason = "observed", "Xen handled the interrupt"
         return True
 
-    def pending_before(self, channel: Channel, domain: SeenDomain) -> None:
-        """Note that a snapshot showed the port pending."""
-        part = Contribution(
-            ContributionKind.BEFORE,
-            domain.seq,
-            domain.tsc,
-            domain.tsc,
-            channel[0],
-            0,
-            channel[1],
-        )
-        if self._tokens.open_token(channel) is None:
-            self._tokens.add(channel, part, None)
+    def pending_before(self, seen: SeenDomain) -> None:
+        """Note the ports that a snapshot showed pending when the capture began."""
+        for port in (channel.port for channel in seen.channels if channel.pending):
+            kind = ContributionKind.BEFORE
+            part = Contribution(kind, seen.seq, seen.tsc, seen.tsc, seen.dom, 0, port)
+            self._tokens.add((seen.dom, port), part, None)
 
     def bound(self, channel: Channel, tsc: int) -> None:
         """Note that a port has a new owner since `tsc`."""

@@ -55,7 +55,7 @@ class SnapshotCollector:
         return row.kind in {Kind.TEXT, Kind.COVERAGE}
 
     def finished(self) -> list[list[SeenDomain]]:
-        """Give the domains gathered since the last time, together those of one time; forget them."""
+        """Give the domains gathered since the last call, those of one time together."""
         times = groupby(self._domains.values(), key=lambda seen: seen.tsc)
         together = [list(domains) for _, domains in times]
         self._domains.clear()

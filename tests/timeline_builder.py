@@ -1,10 +1,12 @@
 """Timelines in a few lines: a script of what guests and Xen were seen to do, as rows."""
 
 from itertools import count
+from typing import cast
 
 from evtrace.replay.belief import Belief
 from evtrace.replay.follow import Follow
 from evtrace.timeline import HOST_CLOCK, Kind, RecordClass, Row
+from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.family import ChannelBits, FactKey
 from evtrace.xen.abi import EvtchnOp, PortState
 from evtrace.xen.profiles import find_profile
@@ -92,8 +94,9 @@ class Script:
     def replay(self, *missing, xen="HEAD"):
         """Replay the script; `missing` are (dom, class) pairs that were not captured."""
         belief = Belief(find_profile(xen))
+        captured = Captured(*missing, *NOTHING_RAISED)
         rows = sorted(self.rows, key=lambda row: (row.tsc_lo, row.seq))
-        return Follow(belief, Captured(*missing, *NOTHING_RAISED)).follow(rows)
+        return Follow(belief, cast("CoverageMap", captured)).follow(rows)
 
 
 INTERDOMAIN, UNBOUND, IPI = PortState.INTERDOMAIN, PortState.UNBOUND, PortState.IPI

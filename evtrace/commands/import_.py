@@ -12,9 +12,9 @@ import typer
 from evtrace.errors import CannotRecordError, NoInputError, UsageError
 
 if TYPE_CHECKING:
+    from evtrace.tracefile.family import Timing
     from evtrace.tracer.importers.assembly import Outcome, Sources
     from evtrace.tracer.importers.snapshots import Snapshot
-    from evtrace.tracefile.family import Timing
 
 
 def import_(
@@ -115,7 +115,7 @@ def _add_guest(sources: "Sources", dom: int, path: Path, option: str, text: IO[s
     if dom in sources.guests:
         message = f"d{dom} was given twice: one text of each domain"
         raise UsageError(message)
-    timers = {}
+    timers: dict[int, int] = {}
     for snapshot in sources.snapshots.values():
         timers |= snapshot.timer_ports(dom)
     sources.guests[dom] = read_guest(parse_ftrace(str(path), text), timers)
@@ -141,7 +141,9 @@ def _trace_cmd_report(path: Path) -> IO[str]:
     """Let trace-cmd print its binary file as text with raw TSCs."""
     program = shutil.which("trace-cmd")
     if program is None:
-        message = f"{path}: reading it needs trace-cmd, which is not installed (apt install trace-cmd)"
+        message = (
+            f"{path}: reading it needs trace-cmd, which is not installed (apt install trace-cmd)"
+        )
         raise CannotRecordError(message)
     done = subprocess.run(  # noqa: S603  the path of a program that was looked up
         [program, "report", "-t", "--nodate", "-i", str(path)],

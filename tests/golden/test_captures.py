@@ -108,7 +108,7 @@ def test_the_run_after_the_bind_is_explained(capture):
 
 def test_the_other_runs_of_the_experiment_come_from_the_peer(capture):
     _, results, known = capture
-    found = Counter()
+    found: Counter[tuple[tuple[int, int], tuple[int, int]]] = Counter()
     for run in results.runs:
         if (run.dom, run.port) in known.sends and run.cause is Cause.SEND:
             assert run.contributors

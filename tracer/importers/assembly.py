@@ -55,7 +55,7 @@ class Outcome:
 
 
 def assemble(sources: Sources, output: Path, *, force: bool) -> Outcome:
-    """Write the trace `output`. Raises `OutputExistsError`, `CannotWriteError`, `NotATraceError`."""
+    """Write the trace `output`; raises what `TraceWriter` and `open_trace` raise."""
     outcome = Outcome()
     stock = open_trace(sources.xentrace) if sources.xentrace else nullcontext()
     with stock as reader:
@@ -120,7 +120,7 @@ def _place(
     outcome: Outcome,
     occupancy: Occupancy,
 ) -> tuple[dict[int, Placed], dict[int, int]]:
-    """Encode the guests' events and find each one's stream; also the streams made: stream -> dom."""
+    """Encode the guests' events by stream; also the streams made for them: stream -> domain."""
     pairs: dict[int, list[tuple[int, bytes]]] = {}
     streams: dict[int, int] = {}
     for place, (dom, guest) in enumerate(sorted(sources.guests.items())):
@@ -284,5 +284,3 @@ def _channel_words(channel: Channel, number: int, fifo: bool | None) -> list[int
         bits |= ChannelBits.FORM_KNOWN | (ChannelBits.FIFO if fifo else ChannelBits(0))
     priority = 7
     return [channel.port, channel.state | bits, channel.peer, channel.peer_port, priority, number]
-
-

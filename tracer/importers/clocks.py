@@ -1,4 +1,4 @@
-"""Clocks: is a domain's TSC the host's, and if not, by how much is it off?
+"""Clocks: whether a domain's TSC is the host's, and if not, by how much it is off.
 
 What must be true bounds the offset: a guest runs only while its vCPU does, an HVM guest only
 between VMENTRY and VMEXIT, and a probed call contains the VM exit of its hypercall. The result is
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 
-from evtrace.timeline import Kind
 from evtrace.tracer.importers.guest import GuestEvent, GuestTrace
 from evtrace.tracer.importers.intervals import (
     FOREVER,
@@ -87,7 +86,9 @@ def find_clock(dom: int, guest: GuestTrace, occupancy: Occupancy) -> Clock:
     return _find_offset(dom, guest, events, where, occupancy, told=bool(judged))
 
 
-def _violations(events: Sequence[GuestEvent], where: dict[int, Spans], offset: int) -> tuple[int, int]:
+def _violations(
+    events: Sequence[GuestEvent], where: dict[int, Spans], offset: int
+) -> tuple[int, int]:
     """Count events that cannot have been when they say, and those that could be judged."""
     wrong = judged = 0
     for event in events:
@@ -170,5 +171,3 @@ def _spread(events: Sequence[GuestEvent], count: int) -> list[GuestEvent]:
     """Take events from all over the text."""
     step = max(1, len(events) // max(1, count))
     return list(events[::step])
-
-

@@ -5,14 +5,17 @@ in, of the handler that follows them, or of the next line of their task that nam
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from evtrace.timeline import Kind, RecordClass
 from evtrace.tracer.importers.calls import CallPairs, ProbedCall, is_entry, is_return, number
 from evtrace.tracer.importers.ftrace import FtraceText, Line
 from evtrace.tracer.importers.irqs import IrqMap
 from evtrace.xen.abi import EvtchnOp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 UPCALL_DEPTH = {
     "__xen_pv_evtchn_do_upcall": 0,
@@ -60,7 +63,7 @@ class GuestTrace:
     events: list[GuestEvent] = field(default_factory=list)
     calls: CallPairs = field(default_factory=CallPairs)
     irqs: IrqMap = field(default_factory=IrqMap)
-    classes: RecordClass = RecordClass(0)
+    classes: RecordClass = field(default_factory=lambda: RecordClass(0))
     fifo: bool | None = None
     """The form whose functions were seen."""
     other_irqs: int = 0

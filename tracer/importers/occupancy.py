@@ -49,8 +49,9 @@ def read_occupancy(reader: TraceReader) -> Occupancy:
     parts = []
     for batch in timeline(reader):
         if batch.height:
-            occupancy.first_tsc = occupancy.first_tsc or int(batch["tsc_lo"][0])
-            occupancy.last_tsc = max(occupancy.last_tsc, int(batch["tsc_hi"].max() or 0))
+            first, last = batch.select(pl.col("tsc_lo").first(), pl.col("tsc_hi").max()).row(0)
+            occupancy.first_tsc = occupancy.first_tsc or first
+            occupancy.last_tsc = max(occupancy.last_tsc, last)
         wanted = pl.col("kind").is_in(kinds) & (
             (pl.col("kind") != Kind.HYPERCALL) | (pl.col("op") == HYPERVISOR_event_channel_op)
         )
@@ -64,7 +65,7 @@ def read_occupancy(reader: TraceReader) -> Occupancy:
 
 
 def _running(occupancy: Occupancy, rows: pl.DataFrame) -> None:
-    """A vCPU runs on a pCPU until another one starts there, or records were lost."""
+    """Find when vCPUs ran: until another one starts on the pCPU, or records were lost."""
     new = pl.col("op") % 16
     starts = (pl.col("kind") == Kind.RUNSTATE) & (new == Runstate.RUNNING)
     marks = rows.filter(starts | (pl.col("kind") == Kind.LOST)).sort("pcpu", "seq")
