@@ -1,5 +1,6 @@
 """The report as plain text: fits 80 columns, can be pasted into a mail."""
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 
 import polars as pl
@@ -9,6 +10,8 @@ from evtrace.replay.results import Results
 from evtrace.timeline import class_names
 from evtrace.tracefile.family import Timing
 from evtrace.verdicts import Divergence
+
+WIDTH = 80
 
 LISTED_RUNS = 20
 """Runs that are listed one by one; the rest is counted."""
@@ -25,7 +28,7 @@ _TIMING_WORDS = {
 def render(report: Report) -> str:
     """Give the whole report as text."""
     sections = [
-        [report.verdict],
+        _wrapped(report.verdict),
         _capture(report),
         replay_lines(report.results, report.profile),
         divergence_lines(report.divergences),
@@ -173,9 +176,13 @@ def _run(row: dict[str, object]) -> Iterator[str]:
     route = " via " + " + ".join(routes) if isinstance(routes, list) and routes else ""
     where = f"{_port(int(str(row['dom'])), _optional(row['port']))} on v{row['vcpu']}"
     yield f"  {row['tsc']:>14} {where:<13} {row['cause']}{route}"
-    yield f"  {'':14} {row['reason']}"
+    yield from _wrapped(str(row["reason"]), " " * 17)
     if row["evidence"] != "observed":
-        yield f"  {'':14} {row['evidence']}"
+        yield from _wrapped(str(row["evidence"]), " " * 17)
+
+
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
 
 
 def _optional(value: object) -> int | None:

@@ -127,13 +127,17 @@ def _prepare_bulk(line: Line, op: EvtchnOp, calls: Sequence[tuple[int, ...]]) ->
             ports += answer.out
         return Answer(0, (len(calls), *ports))
 
-    return Step(run, _name_bulk)
+    return Step(run, _name_bulk_alloc if op == EvtchnOp.ALLOC_UNBOUND else _name_bulk_expand)
 
 
-def _name_bulk(out: tuple[int, ...]) -> dict[str, Json]:
+def _name_bulk_alloc(out: tuple[int, ...]) -> dict[str, Json]:
     done, *ports = out
-    named: dict[str, Json] = {"done": done}
-    return named | {"first": ports[0], "last": ports[-1]} if ports else named
+    first, last = (ports[0], ports[-1]) if ports else (0, 0)
+    return {"done": done, "first": first, "last": last}
+
+
+def _name_bulk_expand(out: tuple[int, ...]) -> dict[str, Json]:
+    return {"done": out[0]}
 
 
 def _prepare_sched_poll(line: Line) -> Step:

@@ -10,6 +10,8 @@ import typer
 from evtrace.commands.options import Format, TracePath, warn_of_damage
 
 if TYPE_CHECKING:
+    from evtrace.timeline import RecordClass
+    from evtrace.tracefile.facts import Coverage
     from evtrace.tracefile.reader import TraceReader
 
 
@@ -44,7 +46,7 @@ def as_json(reader: "TraceReader") -> dict[str, object]:
         "records_by_event": {f"{event:08x}": count for event, count in events},
         "event_names": {f"{event:08x}": event_name(event) for event, _ in events},
         "pcpus": len(survey.pcpus),
-        "records_by_stream": dict(sorted(survey.records_by_stream.items())),
+        "records_by_stream": {str(s): n for s, n in sorted(survey.records_by_stream.items())},
         "lost_records": sum(gap.count for gap in survey.lost),
         "gaps": [asdict(gap) for gap in survey.lost],
         "damage": [asdict(found) for found in reader.damage],
@@ -55,7 +57,7 @@ def as_json(reader: "TraceReader") -> dict[str, object]:
         "duration_s": _seconds(reader),
         "timing": facts.timing.name.lower(),
         "level": reader.coverage.overall_level(),
-        "coverage": reader.coverage.frame().to_dicts(),
+        "coverage": [coverage_json(interval) for interval in reader.coverage.intervals],
         "domains": [domain_json(reader, dom) for dom in domains(reader)],
         "xen_version": ".".join(map(str, facts.xen_version)) if facts.xen_version else None,
         "sources": facts.sources,
@@ -68,6 +70,16 @@ def domains(reader: "TraceReader") -> list[int]:
     """Name the domains that the trace speaks of."""
     seen = {dom for dom, _ in reader.survey.vcpus}
     return sorted(seen | {c.dom for c in reader.facts.coverage if c.dom is not None})
+
+
+def coverage_json(interval: "Coverage") -> dict[str, object]:
+    """Give an interval of coverage, its classes by name."""
+    return asdict(interval) | {"classes": class_names(interval.classes)}
+
+
+def class_names(classes: "RecordClass") -> list[str]:
+    """Name the classes in a set of them."""
+    return [cls.name.lower() for cls in classes if cls.name]
 
 
 def domain_json(reader: "TraceReader", dom: int) -> dict[str, object]:
@@ -128,7 +140,7 @@ def _domain_lines(reader: "TraceReader") -> Iterator[str]:
     for dom in domains(reader):
         told = domain_json(reader, dom)
         parts = [str(told[key]) for key in ("name", "guest_type", "form") if told[key]]
-        classes = [cls.name.lower() for cls in reader.coverage.classes(dom) if cls.name]
+        classes = class_names(reader.coverage.classes(dom))
         parts.append(f"{told['vcpus']} vcpus, level {told['level']}: {' '.join(classes)}")
         yield f"d{dom:<8} {', '.join(parts)}"
         if told["clock_offset"]:

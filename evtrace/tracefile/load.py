@@ -39,35 +39,34 @@ class Load:
 
     def add(self, window: Window) -> int | None:
         """Walk one more window; give the last TSC in it, None if no record carries one."""
-        begin = len(self._words)
-        first = len(self.starts)
-        whole = window.size & ~3
-        self._words.frombytes(self._data[window.start : window.start + whole])
-        self._walk(begin, window)
-        if whole != window.size:
-            self._report(DamageKind.RECORD_CUT, window.start + whole, window.size - whole)
+        words, begin, first = self._words, len(self._words), len(self.starts)
+        words.frombytes(self._data[window.start : window.start + (window.size & ~3)])
+        odd = list[int]()
+        if walk(words, self.starts, odd, begin) < len(words) or odd or window.size % 4:
+            self._mend(window, begin, first)
+        if self._data.find(_STRAY, window.start, window.end) >= 0:
+            self._drop_headers(first, window.start - 4 * begin)
         self._streams.append(window.stream)
         self._records.append(len(self.starts) - first)
         self._origins.append(window.start - 4 * begin)
         return self._last_tsc(first)
 
-    def _walk(self, begin: int, window: Window) -> None:
-        words, starts = self._words, self.starts
-        first, odd = len(starts), list[int]()
-        stop = walk(words, starts, odd, begin)
-        origin = window.start - 4 * begin
-        if odd or stop < len(words):
-            mended, odd, gaps = mend(words, begin)
-            del starts[first:]
-            starts.extend(mended)
-            for at in odd:
-                self._report(DamageKind.UNKNOWN_CLASS, origin + 4 * at, 1, words[at])
-            for gap in gaps:
-                kind = DamageKind.RECORD_CUT if gap.cut else DamageKind.GARBLED
-                self._report(kind, origin + 4 * gap.at, 4 * gap.words)
-        stray = self._data.find(_STRAY, window.start, window.end)
-        if stray >= 0:
-            self._drop_headers(first, origin)
+    def _mend(self, window: Window, begin: int, first: int) -> None:
+        """Walk a damaged window once more, with care, and report what is no record in it."""
+        words, origin = self._words, window.start - 4 * begin
+        starts, odd, gaps = mend(words, begin)
+        del self.starts[first:]
+        self.starts.extend(starts)
+        for at in odd:
+            self._report(DamageKind.UNKNOWN_CLASS, origin + 4 * at, 1, words[at])
+        cut_at = len(words)
+        if gaps and gaps[-1].cut:
+            cut_at = gaps.pop().at
+        for gap in gaps:
+            self._report(DamageKind.GARBLED, origin + 4 * gap.at, 4 * gap.words)
+        cut_offset = origin + 4 * cut_at
+        if cut_offset < window.end:
+            self._report(DamageKind.RECORD_CUT, cut_offset, window.end - cut_offset)
 
     def _drop_headers(self, first: int, origin: int) -> None:
         """Take window headers out of the records from number `first` on."""

@@ -1,4 +1,4 @@
-"""ftrace text (Linux, `cat trace` and `trace-cmd report`), line by line.
+"""ftrace text (Linux: `cat trace`, and what `trace-cmd report` prints), line by line.
 
 A line is `TASK-PID [CPU] FLAGS TSC: EVENT`. What surrounds the text on a console is skipped; what
 does not parse inside it is counted, with an example of each kind.
@@ -9,17 +9,25 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from evtrace.errors import UsageError
+from evtrace.errors import NotATraceError, UsageError
 
 _LINE = re.compile(
     r"\s*(?P<task>\S.*?)-(?P<pid>\d+)\s+(?:\(\s*[-\d]+\s*\)\s+)?\[(?P<cpu>\d+)\]"
-    r"\s+(?:\S+\s+)?(?P<time>\d+(?:\.\d+)?):\s+(?P<event>\S.*)$",
+    r"\s*(?:(?P<flags>\S+)\s+)?(?P<time>\d+(?:\.\d+)?):\s+(?P<event>\S.*?)\s*$",
 )
+_CUT_LINE = re.compile(r"\s*\S.*?-\d+\s+(?:\(\s*[-\d]+\s*\)\s+)?\[\d+\]")
+_CONSOLE = re.compile(r"(?:<\d>)?\[\s*\d+\.\d+\]|\(XEN\)|(?:version|cpus) *=")
 _ENTRIES = re.compile(r"# entries-in-buffer/entries-written:\s*(\d+)/(\d+)")
-_LOST = re.compile(r"\s*CPU:(\d+) \[LOST (\d+) EVENTS\]")
-_FUNCTION = re.compile(r"(?:function:\s+)?([\w.]+)\s+<-+\s*([\w.]+)")
+_LOST = re.compile(r"\s*CPU:(\d+) \[(?:LOST \d+ EVENTS|(?:\d+ )?EVENTS DROPPED)\]")
+_SYMBOL = r"([\w.$]+)(?:\+0x[\da-f]+(?:/0x[\da-f]+)?)?(?: \[\w+\])?"
+_FUNCTION = re.compile(rf"(?:function:\s+)?{_SYMBOL}\s+<-+\s*{_SYMBOL}")
+_BARE_FUNCTION = re.compile(rf"function:\s+{_SYMBOL}")
 _NAMED = re.compile(r"([\w.:/-]+):\s*(.*)$")
 _VALUE = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
+_HANDLER = re.compile(r"irq=(\S+) name=(.*)")
+
+_MAX_KINDS = 20
+"""Kinds of unparsed lines told apart; binary rubbish would make a kind of every line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,8 @@ class Line:
     """`TASK-PID`; for the idle task of each CPU its own name."""
     cpu: int
     """The vCPU, as the guest numbers it."""
+    in_irq: bool | None
+    """Whether a hardware interrupt was being handled; None if the flags do not tell."""
     tsc: int
     name: str
     """Event or probe name; for a traced function the function's."""
@@ -38,6 +48,11 @@ class Line:
     """Of a traced function; empty otherwise."""
     values: dict[str, str]
     """`key=value` pairs of a probe or trace event."""
+
+    @property
+    def context(self) -> tuple[str, bool]:
+        """What the CPU was doing: an interrupt's code is not that of the task it interrupts."""
+        return self.task, bool(self.in_irq)
 
 
 @dataclass(slots=True)
@@ -51,26 +66,48 @@ class FtraceText:
     examples: dict[str, str] = field(default_factory=dict)
     """Kind -> its first line, with the line's number."""
     surroundings: int = 0
-    """Lines before the first event and after the last: the console's."""
+    """Lines of the console around the text and in it."""
     overwritten: bool = False
     """The ring was full: the oldest events are missing."""
-    gaps: dict[int, list[int]] = field(default_factory=dict)
-    """CPU -> numbers of the lines behind which events were lost."""
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    """(CPU, number of the line) where the ring says that events of the CPU were lost."""
+
+    def complain(self, number: int, line: str) -> None:
+        """Count a line that could not be read, and keep the first of its kind."""
+        kind = re.sub(r"\d+", "N", re.sub(r"0x[0-9a-f]+", "N", line.strip()))[:60]
+        if kind not in self.unparsed and len(self.unparsed) >= _MAX_KINDS:
+            kind = "other lines"
+        self.unparsed[kind] += 1
+        self.examples.setdefault(kind, f"line {number}: {line.strip()[:200]}")
 
 
 def parse_ftrace(name: str, text: Iterable[str]) -> FtraceText:
-    """Read a text; `name` is for messages. Raises `UsageError` if its clock is not the TSC."""
+    """Read a text; `name` is for messages.
+
+    Raises `UsageError` if its clock is not the TSC, `NotATraceError` if it is no ftrace text.
+    """
     parsed = FtraceText(name)
     strange: list[tuple[int, str]] = []
+    is_ftrace = False
     for number, raw in enumerate(text, 1):
         line = raw.rstrip("\r\n")
         match = _LINE.match(line)
         if match is not None:
             _settle_strange(parsed, strange)
             parsed.lines.append(_event(name, number, match))
-        elif not _header(parsed, number, line) and line.strip():
+        elif _header(parsed, number, line):
+            is_ftrace = True
+        elif _CUT_LINE.match(line):
+            parsed.complain(number, line)
+        elif _CONSOLE.match(line):
+            parsed.surroundings += 1
+        elif line.strip():
             strange.append((number, line))
     parsed.surroundings += len(strange)
+    if not parsed.lines and not is_ftrace:
+        found = f"{parsed.surroundings} lines that are none"
+        hint = "give what `cat /sys/kernel/tracing/trace` printed in the domain"
+        raise NotATraceError(name, 0, "lines of ftrace text", found, hint)
     return parsed
 
 
@@ -80,9 +117,7 @@ def _settle_strange(parsed: FtraceText, strange: list[tuple[int, str]]) -> None:
         parsed.surroundings += len(strange)
     else:
         for number, line in strange:
-            kind = re.sub(r"\d+", "N", re.sub(r"0x[0-9a-f]+", "N", line.strip()))[:60]
-            parsed.unparsed[kind] += 1
-            parsed.examples.setdefault(kind, f"line {number}: {line.strip()}")
+            parsed.complain(number, line)
     strange.clear()
 
 
@@ -93,8 +128,8 @@ def _header(parsed: FtraceText, number: int, line: str) -> bool:
         parsed.overwritten = int(entries[1]) < int(entries[2])
     lost = _LOST.match(line)
     if lost is not None:
-        parsed.gaps.setdefault(int(lost[1]), []).append(number)
-    return lost is not None or line.lstrip().startswith("#") or line.startswith("cpus=")
+        parsed.gaps.append((int(lost[1]), number))
+    return lost is not None or line.lstrip().startswith("#")
 
 
 def _event(name: str, number: int, match: re.Match[str]) -> Line:
@@ -105,14 +140,31 @@ def _event(name: str, number: int, match: re.Match[str]) -> Line:
         )
         raise UsageError(message)
     cpu = int(match["cpu"])
-    idle = match["pid"] == "0"
-    task = f"<idle>/{cpu}" if idle else f"{match['task']}-{match['pid']}"
-    event = match["event"]
+    task = f"<idle>/{cpu}" if match["pid"] == "0" else f"{match['task']}-{match['pid']}"
+    what, caller, values = _what(match["event"])
+    return Line(number, task, cpu, _in_irq(match["flags"]), int(match["time"]), what, caller, values)
+
+
+def _in_irq(flags: str | None) -> bool | None:
+    """Read the third flag: h and H are a hardware interrupt, s and . none, z and Z an NMI."""
+    if flags is None or len(flags) < 4:
+        return None
+    return {"h": True, "H": True, "s": False, ".": False}.get(flags[2])
+
+
+def _what(event: str) -> tuple[str, str, dict[str, str]]:
+    """Split an event into its name, its caller and its values."""
     function = _FUNCTION.fullmatch(event)
     if function is not None:
-        return Line(number, task, cpu, int(match["time"]), function[1], function[2], {})
+        return function[1], function[2], {}
+    bare = _BARE_FUNCTION.fullmatch(event)
+    if bare is not None:
+        return bare[1], "", {}
     named = _NAMED.match(event)
     if named is None:
-        return Line(number, task, cpu, int(match["time"]), event, "", {})
-    values = dict(_VALUE.findall(named[2]))
-    return Line(number, task, cpu, int(match["time"]), named[1], "", values)
+        return event, "", {}
+    name = named[1].rpartition(":")[2].rpartition("/")[2]
+    handler = _HANDLER.fullmatch(named[2]) if name == "irq_handler_entry" else None
+    if handler is not None:  # an action's name may hold spaces
+        return name, "", {"irq": handler[1], "name": handler[2]}
+    return name, "", dict(_VALUE.findall(named[2]))

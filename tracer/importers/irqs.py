@@ -1,7 +1,8 @@
 """irq and port: which port an irq stands for, learned from the whole text of a domain.
 
 An irq is one port's from its bind until its unbind; whatever in between shows the pair tells it for
-the whole time. Where sightings disagree (the tracer drops lines), the majority is right.
+the whole time, for what came earlier too. Where sightings disagree (the tracer drops lines), the
+majority is right.
 """
 
 from bisect import bisect_right
@@ -10,41 +11,57 @@ from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
-class _Epoch:
-    start_tsc: int
-    seen: Counter[int] = field(default_factory=Counter)
+class _IrqHistory:
+    """What the text shows of one irq."""
+
+    changes: list[int] = field(default_factory=list)
+    """TSCs from which on the irq may stand for another port."""
+    sightings: list[tuple[int, int]] = field(default_factory=list)
+    """(TSC, port)."""
 
 
 class IrqMap:
-    """The irqs of one domain over time."""
+    """The irqs of one domain over time; ask it when the whole text has been read."""
 
     def __init__(self) -> None:
         """Start knowing nothing."""
-        self._epochs: dict[int, list[_Epoch]] = {}
+        self._irqs: dict[int, _IrqHistory] = {}
+        self._epochs: dict[int, list[Counter[int]]] = {}  # counted sightings, made when asked
         self.names: dict[int, str] = {}
         """irq -> name of its handler."""
 
     def see(self, irq: int, port: int, tsc: int) -> None:
         """Note that `irq` was seen to stand for `port`."""
-        epochs = self._epochs.setdefault(irq, [_Epoch(0)])
-        self._epoch(epochs, tsc).seen[port] += 1
+        self._history(irq).sightings.append((tsc, port))
+
+    def bind(self, irq: int, port: int, tsc: int) -> None:
+        """Note that `irq` was tied to `port` by a call that began at `tsc`."""
+        self._history(irq).changes.append(tsc)
+        self.see(irq, port, tsc)
 
     def unbind(self, irq: int, tsc: int) -> None:
-        """Note that `irq` is given up: from now on it may stand for another port."""
-        self._epochs.setdefault(irq, [_Epoch(0)]).append(_Epoch(tsc + 1))
+        """Note that `irq` was given up at `tsc`: from then on it may stand for another port."""
+        self._history(irq).changes.append(tsc + 1)
 
     def port(self, irq: int, tsc: int) -> int | None:
         """Give the port for which `irq` stood at `tsc`; None if no line tells."""
-        epochs = self._epochs.get(irq)
-        if not epochs:
+        history = self._irqs.get(irq)
+        if history is None:
             return None
-        seen = self._epoch(epochs, tsc).seen
+        if irq not in self._epochs:
+            self._epochs[irq] = _count(history)
+        seen = self._epochs[irq][bisect_right(history.changes, tsc)]
         return seen.most_common(1)[0][0] if seen else None
 
-    def irq(self, port: int, tsc: int) -> int | None:
-        """Give the irq that stood for `port` at `tsc`."""
-        return next((irq for irq in self._epochs if self.port(irq, tsc) == port), None)
+    def _history(self, irq: int) -> _IrqHistory:
+        self._epochs.pop(irq, None)
+        return self._irqs.setdefault(irq, _IrqHistory())
 
-    @staticmethod
-    def _epoch(epochs: list[_Epoch], tsc: int) -> _Epoch:
-        return epochs[max(0, bisect_right(epochs, tsc, key=lambda epoch: epoch.start_tsc) - 1)]
+
+def _count(history: _IrqHistory) -> list[Counter[int]]:
+    """Count the sightings in each epoch: before the first change, between two, after the last."""
+    history.changes.sort()
+    epochs: list[Counter[int]] = [Counter() for _ in range(len(history.changes) + 1)]
+    for tsc, port in history.sightings:
+        epochs[bisect_right(history.changes, tsc)][port] += 1
+    return epochs

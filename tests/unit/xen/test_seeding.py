@@ -164,6 +164,25 @@ def state_of(domain: Domain, number: int) -> PortState:
     return port.state
 
 
+@pytest.mark.parametrize(("rules", "handled"), [(ScanRules(), [4]), (LINUX.scan, [])])
+def test_a_scan_takes_ports_of_other_vcpus_unless_it_looks(rules, handled):
+    machine = Machine()
+    domain = machine.seed_domain(1, 2)
+    domain.seed_port(4, PortState.IPI)
+    send(machine, 1, 4)
+    domain.ports[4].notify_vcpu = 1
+    found = run_upcall(domain.vcpus[0], rules)
+    assert found is not None
+    assert found.handled == handled
+
+
+def test_no_upcall_without_need():
+    machine = Machine()
+    vcpu = machine.seed_domain(1, 1).vcpus[0]
+    assert run_upcall(vcpu) is None
+    assert run_upcall(vcpu, ScanRules(force=True)) is not None
+
+
 def linked_machine() -> tuple[Machine, Domain]:
     """Domain 1 in FIFO with ports 4, 2, 9 queued at priority 7 and 5 at priority 3."""
     machine = Machine()
