@@ -1,0 +1,107 @@
+"""`evtrace replay` and `evtrace report`: text, JSON by its schema, selections, exit codes."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+from typer.testing import CliRunner
+
+from evtrace.cli import app
+from tests.conftest import FTRACE_CAPTURES, SOURCES
+
+SCHEMAS = Path(__file__).parents[2] / "evtrace" / "schemas"
+STOCK = SOURCES / "pv_fifo_blog_stock" / "xentrace.bin.zst"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def as_json(command, *arguments):
+    found = json.loads(run(command, *arguments, "--format", "json").output)
+    schema = json.loads((SCHEMAS / f"{command}.schema.json").read_text())
+    jsonschema.validate(found, schema, jsonschema.Draft202012Validator)
+    return found
+
+
+@pytest.mark.parametrize("name", FTRACE_CAPTURES)
+@pytest.mark.parametrize("command", ["replay", "report"])
+def test_json_follows_its_schema(command, name, imported):
+    found = as_json(command, imported(name))
+
+    assert found["divergences"] == []
+
+
+def test_the_report_of_the_demonstration(imported):
+    output = run("report", imported("pv_fifo_blog"), "--port", "d0:33").output
+
+    assert output.startswith(
+        "2 runs of d0:33; 1 was provoked by nobody: Xen's conservative event at bind.",
+    )
+    assert "279750097572 d0:33 on v0   BIND_CONSERVATIVE via UNMASK_RESEND" in output
+    assert "d1:8→d0:33  send→handler" in output
+    assert max(map(len, output.splitlines())) <= 80
+
+
+def test_what_cannot_be_observed_is_null(imported):
+    report = as_json("report", imported("pv_fifo_blog"))
+    stock = as_json("report", STOCK)
+
+    assert report["spurious"] == {"L1": 0, "L2": 1, "L3": None}
+    assert stock["spurious"] == {"L1": None, "L2": None, "L3": None}
+    assert ("C4", "C1") == (report["level"], stock["level"])
+
+
+def test_latencies_are_differences_of_the_records_tscs(imported):
+    report = as_json("report", imported("pv_fifo_blog"), "--port", "d0:33")
+    hz = report["tsc_hz"]
+    by_stage = {(e["channel"], e["stage"]): e for e in report["latencies"]}
+    answer = by_stage["d1:8→d0:33", "send→handler"]
+
+    assert answer["max_ns"] == round((282132835851 - 282131954995) * 1e9 / hz)
+    assert answer["max_at_tsc"] == 282132835851
+    assert answer["uncertainty_ns"] == 0
+
+
+def test_across_two_clocks_a_latency_is_an_interval(imported):
+    report = as_json("report", imported("pvh_blog"), "--port", "d0:33", "--port", "d1:7")
+    by_stage = {(e["channel"], e["stage"]): e["uncertainty_ns"] for e in report["latencies"]}
+    half_width_ns = round((140929111066 - 140928944930) / 2 * 1e9 / report["tsc_hz"])
+
+    assert by_stage["d0:33→d1:7", "send→handler"] == half_width_ns
+    assert by_stage["d0:33→d1:7", "upcall→handler"] == 0
+    assert by_stage["bind→d0:33", "bind→run"] == 0
+
+
+def test_a_selection_of_times_and_domains(imported):
+    trace = imported("pv_fifo_blog")
+    late = as_json("report", trace, "--from", "282000000000", "--dom", "1")
+
+    assert {1} == {run["dom"] for run in late["runs"]}
+    assert min(run["tsc"] for run in late["runs"]) >= 282000000000
+
+
+def test_a_divergence_is_shown_and_ends_with_1(imported):
+    found = run("replay", imported("pv_fifo_blog"), "--xen", "qemu")
+
+    assert found.exit_code == 1
+    assert "expected d0:33 not pending" in found.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("replay", "nowhere.bin"), 66, "nowhere.bin"),
+        (("report", SOURCES / "pv_fifo_blog" / "before.lsevtchn.txt"), 65, "byte 0: expected"),
+        (("report", STOCK, "--port", "d0"), 2, "d0"),
+        (("replay", STOCK, "--xen", "5"), 2, "HEAD"),
+        (("report", STOCK, "--format", "xml"), 2, "json"),
+    ],
+)
+def test_errors_say_what_is_wrong_and_end_with_their_code(arguments, code, says):
+    found = run(*arguments)
+
+    assert code == found.exit_code
+    assert says in found.output
+    assert "Traceback" not in found.output

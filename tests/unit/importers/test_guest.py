@@ -1,0 +1,193 @@
+"""Guest events: probes, upcalls, handlers and shared memory read off a text."""
+
+import pytest
+
+from evtrace.timeline import Kind, RecordClass
+from evtrace.tracer.importers.ftrace import parse_ftrace
+from evtrace.tracer.importers.guest import read_guest
+
+UPCALL = ("xen_evtchn_do_upcall <-__xen_pv", "evtchn_2l_handle_events <-xen_evtchn_do_upcall")
+
+
+class Text:
+    """Writes ftrace text, ten cycles a line."""
+
+    def __init__(self):
+        self.lines = []
+
+    def add(self, *events, cpu=0, task="bash-7"):
+        for event in events:
+            tsc = 1000 + 10 * len(self.lines)
+            self.lines.append(f"  {task} [{cpu:03}] d.h1. {tsc}: {event}\n")
+        return self
+
+    def read(self, timers=None):
+        return read_guest(parse_ftrace("t", self.lines), timers or {})
+
+
+def call(cmd, *words, rc=None, name="f_5a"):
+    values = " ".join(f"w{place}={word:#x}" for place, word in enumerate(words))
+    if rc is None:
+        return f"{name}_pre: (f+0x50/0x90) cmd={cmd} {values}"
+    return f"{name}_post: (f+0x5a/0x90) cmd={cmd} rc={rc} {values}"
+
+
+def dispatch(port, irq, name="dev", form="fifo"):
+    return (
+        f"handle_irq_for_port: (handle_irq_for_port+0x0/0xf0) port={port}",
+        f"evtchn_{form}_clear_pending <-handle_edge_irq",
+        f"irq_handler_entry: irq={irq} name={name}",
+        f"irq_handler_exit: irq={irq} ret=handled",
+    )
+
+
+def of_kind(guest, kind):
+    return [event for event in guest.events if event.kind is kind]
+
+
+def test_nested_pairs_close_innermost_first():
+    guest = Text().add(call(4, 1), call(4, 2), call(4, 2, rc=0), call(4, 1, rc=0)).read()
+
+    outer, inner = guest.calls.calls
+    assert (1000, 1030, 1010, 1020) == (
+        outer.pre.tsc,
+        outer.post.tsc,
+        inner.pre.tsc,
+        inner.post.tsc,
+    )
+    assert [1, 2] == [outer.call_id, inner.call_id]
+
+
+def test_tasks_that_interleave_on_one_cpu_keep_their_pairs():
+    text = Text().add(call(4, 1), task="a-1").add(call(4, 2), task="b-2")
+    text.add(call(4, 1, rc=0), task="a-1").add(call(4, 2, rc=0), task="b-2")
+
+    first, second = text.read().calls.calls
+
+    assert ("a-1", "a-1") == (first.pre.task, first.post.task)
+    assert ("b-2", "b-2") == (second.pre.task, second.post.task)
+
+
+def test_the_idle_tasks_of_two_cpus_are_two_tasks():
+    text = Text().add(call(4, 1), cpu=0, task="<idle>-0").add(call(4, 2), cpu=1, task="<idle>-0")
+    text.add(call(4, 1, rc=0), cpu=0, task="<idle>-0")
+
+    first, second = text.read().calls.calls
+
+    assert first.post.cpu == 0
+    assert second.post is None
+
+
+def test_a_return_without_its_entry_is_counted():
+    guest = Text().add(call(4, 1, rc=0)).read()
+
+    assert (0, 1) == (len(guest.calls.calls), guest.calls.unopened)
+
+
+def test_argument_structs_are_decoded_and_what_a_probe_did_not_see_is_left_out():
+    text = Text().add(call(6, 0x10000 | 0x7FF0, 0, 0), call(6, 0x10000 | 0x7FF0, 9, 0, rc=0))
+    text.add(call(11, 0x1234, 0x1, 0x40), call(11, 0x1234, 0x1, 0x40, rc=-22))
+
+    alloc, init = text.read().calls.calls
+
+    assert ([0x7FF0, 1], [9]) == (alloc.argument_words(), alloc.output_words())
+    assert [0x1234, 0x1, 0x40] == init.argument_words()  # vcpu and link_bits lie behind w2
+    assert 0xFFFFFFEA == init.rc()
+
+
+def test_functions_of_one_upcall_are_one_upcall():
+    text = Text().add("__xen_pv_evtchn_do_upcall <-x", *UPCALL, UPCALL[1])  # the loop's second turn
+    text.add(UPCALL[1]).add(*UPCALL).add("__xen_pv_evtchn_do_upcall <-x", UPCALL[1])
+
+    upcalls = of_kind(text.read(), Kind.UPCALL_ENTER)
+
+    assert [1000, 1050, 1070] == [event.tsc for event in upcalls]
+
+
+def test_ports_of_dispatched_handlers():
+    guest = Text().add(*dispatch(7, 30), *dispatch(9, 31)).read()
+
+    assert [(7, 30), (9, 31)] == [
+        (event.port, event.irq) for event in of_kind(guest, Kind.HANDLER_ENTER)
+    ]
+    assert [7, 9] == [event.port for event in of_kind(guest, Kind.CLEAR)]
+    assert guest.fifo is True
+
+
+def test_a_dropped_dispatch_is_made_good_by_what_the_text_says_elsewhere():
+    guest = Text().add(*dispatch(7, 30)[2:], *dispatch(7, 30), *dispatch(7, 30)).read()
+
+    assert [7, 7, 7] == [event.port for event in of_kind(guest, Kind.HANDLER_ENTER)]
+
+
+def test_the_two_level_form_dispatches_the_timer_without_a_port():
+    text = Text().add(*UPCALL, *dispatch(1, 24, "timer0", "2l")[1:])
+
+    guest = text.read(timers={0: 3})
+
+    (clear,) = of_kind(guest, Kind.CLEAR)
+    (run,) = of_kind(guest, Kind.HANDLER_ENTER)
+    assert (3, 3) == (clear.port, run.port)
+    assert guest.fifo is False
+
+
+def test_an_irq_that_is_no_event_channel_is_no_run():
+    guest = Text().add("irq_handler_entry: irq=1 name=i8042", "irq_handler_exit: irq=1 ret=handled")
+
+    assert of_kind(guest.read(), Kind.HANDLER_ENTER) == []
+    assert guest.read().other_irqs == 1
+
+
+def test_an_irq_may_stand_for_another_port_after_it_was_given_up():
+    text = Text().add(*dispatch(7, 30), "unbind_from_irqhandler: (f) irq=30")
+    text.add(call(3, 7), call(3, 7, rc=0)).add(*dispatch(9, 30), *dispatch(9, 30)[2:])
+
+    assert [7, 9, 9] == [event.port for event in of_kind(text.read(), Kind.HANDLER_ENTER)]
+    assert [7] == [event.port for event in of_kind(text.read(), Kind.IRQ_UNBOUND)]
+
+
+def test_bind_and_its_return_tell_irq_and_port():
+    text = Text().add(
+        'bind_evtchn_to_irqhandler: (f) port=33 name="alice"',
+        *dispatch(33, 52)[2:],
+        "bind_evtchn_to_irqhandler_ret: (g <- f) irq=52",
+    )
+
+    guest = text.read()
+
+    assert [33] == [event.port for event in of_kind(guest, Kind.HANDLER_ENTER)]
+    assert [(33, 52)] == [(e.port, e.irq) for e in of_kind(guest, Kind.IRQ_BOUND)]
+
+
+@pytest.mark.parametrize(
+    ("events", "port"),
+    [
+        ((*dispatch(7, 30)[:1], "evtchn_fifo_mask <-lateeoi_ack_dynirq"), 7),
+        (("evtchn_fifo_mask <-set_affinity_irq", call(8, 5, 1), call(8, 5, 1, rc=0)), 5),
+        (("evtchn_fifo_mask <-x", "evtchn_fifo_unmask: (f+0x0/0xc0) port=6"), 6),
+        (("evtchn_2l_mask: (f) port=4",), 4),
+        (("evtchn_fifo_mask <-somebody",), None),
+    ],
+)
+def test_the_port_of_a_mask_is_that_of_its_surroundings(events, port):
+    (mask,) = of_kind(Text().add(*events).read(), Kind.MASK)
+
+    assert port == mask.port
+
+
+def test_the_drivers_verdict_is_covered_only_if_its_flags_are_seen():
+    seen = Text().add("xen_irq_lateeoi: (f) irq=30 eoi_flags=1", *dispatch(7, 30)).read()
+    bare = Text().add("xen_irq_lateeoi <-evtchn_write").read()
+
+    assert [(7, (1,))] == [(e.port, e.words) for e in of_kind(seen, Kind.EOI)]
+    assert RecordClass.EOI in seen.classes
+    assert RecordClass.EOI not in bare.classes
+
+
+def test_values_that_are_no_numbers_do_no_harm():
+    text = Text().add("f_pre: (f) cmd=(fault) w0=0x1", "g_pre: (f) cmd=4 w0=(fault)")
+    text.add("irq_handler_entry: irq=x name=y", "handle_irq_for_port: (f) port=?")
+
+    (call_seen,) = text.read().calls.calls
+
+    assert [] == call_seen.argument_words()
