@@ -174,11 +174,12 @@ def _runs(report: Report) -> list[str]:
 def _run(row: dict[str, object]) -> Iterator[str]:
     routes = row["routes"]
     route = " via " + " + ".join(routes) if isinstance(routes, list) and routes else ""
-    where = f"{_port(int(str(row['dom'])), _optional(row['port']))} on v{row['vcpu']}"
-    yield f"  {row['tsc']:>14} {where:<13} {row['cause']}{route}"
-    yield from _wrapped(str(row["reason"]), " " * 17)
+    where = f"{_port(int(str(row['dom'])), _optional(row['port']))} v{row['vcpu']}"
+    yield f"  {row['tsc']} {where:<9} {row['cause']}{route}"
+    indent = " " * (len(str(row["tsc"])) + 3)
+    yield from _wrapped(str(row["reason"]), indent)
     if row["evidence"] != "observed":
-        yield from _wrapped(str(row["evidence"]), " " * 17)
+        yield from _wrapped(str(row["evidence"]), indent)
 
 
 def _wrapped(text: str, indent: str = "") -> list[str]:

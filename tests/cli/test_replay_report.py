@@ -39,7 +39,7 @@ def test_the_report_of_the_demonstration(imported):
     assert output.startswith(
         "2 runs of d0:33; 1 was provoked by nobody: Xen's conservative event at bind.",
     )
-    assert "279750097572 d0:33 on v0   BIND_CONSERVATIVE via UNMASK_RESEND" in output
+    assert "279750097572 d0:33 v0  BIND_CONSERVATIVE via UNMASK_RESEND" in output
     assert "d1:8→d0:33  send→handler" in output
     assert max(map(len, output.splitlines())) <= 80
 
