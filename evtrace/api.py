@@ -1,6 +1,7 @@
 """Trace(path): what the commands and a notebook use to get from a trace file to its verdicts."""
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -78,6 +79,12 @@ class Trace:
         """Give the state from which a replay starts."""
         forms = {dom: bool(form) for dom, form in self.facts.forms.items()}
         return Belief(self.profile(xen), forms, self.facts.vcpus, self.facts.irq_names)
+
+    def replay_until(self, tsc: int, xen: str | None = None) -> Follow:
+        """Re-execute the trace up to host TSC `tsc`; the result shows the state then."""
+        follow = Follow(self.belief(xen), self.coverage)
+        follow.follow(takewhile(lambda row: row.tsc_lo <= tsc, self.rows()))
+        return follow
 
     def replay(self, xen: str | None = None) -> Results:
         """Re-execute the trace against the model and give the verdicts."""

@@ -1,4 +1,4 @@
-"""What can go wrong, each with the exit code the command ends with (docs/exit-codes.md).
+"""What can go wrong, each with the exit code the command ends with (listed in the README).
 
 Library code raises these where the fact is known; it neither prints nor exits.
 """

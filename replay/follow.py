@@ -15,7 +15,7 @@ from evtrace.replay.order import explaining_order
 from evtrace.replay.results import Results
 from evtrace.replay.runs import Runs
 from evtrace.replay.snapshots import SnapshotCollector
-from evtrace.replay.tokens import Channel, TokenBook
+from evtrace.replay.tokens import Channel, Token, TokenBook
 from evtrace.timeline import Kind, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import Cause, Contribution, ContributionKind, Divergence, Fate, Send
@@ -98,6 +98,15 @@ class Follow:
             Kind.CONSUME: self._consume,
             Kind.EOI: self._runs.eoi,
         }
+
+    @property
+    def belief(self) -> Belief:
+        """The state after what was replayed so far."""
+        return self._belief
+
+    def pending_token(self, channel: Channel) -> Token | None:
+        """Give what set the port pending since it was last consumed; None if nothing did."""
+        return self._tokens.open_token(channel)
 
     def follow(self, rows: Iterable[Row]) -> Results:
         """Replay `rows`, which are in timeline order, and give the verdicts."""

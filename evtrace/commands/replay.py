@@ -1,38 +1,67 @@
 """`evtrace replay`: re-execute a trace and say where Xen answered otherwise than the model."""
 
 import json
-import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evtrace.commands.options import Format, TracePath, XenProfile
+from evtrace.commands.options import Format, TracePath, XenProfile, warn_of_damage
 from evtrace.errors import ExitCode
 
 if TYPE_CHECKING:
+    from evtrace.api import Trace
     from evtrace.replay.results import Results
 
 
 def replay(
     trace: TracePath,
+    at: Annotated[
+        str | None,
+        typer.Option("--at", metavar="T", help="Print the state at this TSC, or +SECONDS."),
+    ] = None,
+    who: Annotated[
+        str | None,
+        typer.Option("--who", metavar="dDOM:PORT", help="Print what set this port pending."),
+    ] = None,
     xen: XenProfile = None,
     output: Annotated[Format, typer.Option("--format", help="Text or JSON.")] = Format.TEXT,
 ) -> None:
-    """Re-execute a trace against the reference model; exit 1 if Xen answered otherwise."""
+    """Re-execute a trace against the reference model; exit 1 if Xen answered otherwise.
+
+    --at prints the channels then, in the layout of Xen's debug key e. --who prints what set a
+    port's pending bit: at the time given by --at, else at the end.
+    """
     from evtrace.api import Trace  # noqa: PLC0415  loaded when the command runs
 
     with Trace(trace) as opened:
+        if at is not None or who is not None:
+            print("\n".join(state_lines(opened, at, who, xen)))  # noqa: T201  a command prints
+            return
         results = opened.replay(xen)
         profile = opened.profile(xen).name
-        for damage in opened.reader.damage:
-            print(f"evtrace: {trace}: {damage}", file=sys.stderr)  # noqa: T201
+        warn_of_damage(trace, opened.reader.damage)
     if output is Format.JSON:
         print(json.dumps(as_json(results, profile), indent=2))  # noqa: T201
     else:
         print(as_text(results, profile))  # noqa: T201
     if results.divergences:
         raise typer.Exit(ExitCode.FINDING)
+
+
+def state_lines(opened: "Trace", at: str | None, who: str | None, xen: str | None) -> list[str]:
+    """Give the state at a time: one port's token if `who` names it, else all channels."""
+    from evtrace.replay.state import describe_token, dump_domain  # noqa: PLC0415
+    from evtrace.tracefile.selection import parse_port, parse_time  # noqa: PLC0415
+
+    until = 1 << 62 if at is None else parse_time("--at", at, opened.reader)
+    follow = opened.replay_until(until, xen)
+    if who is not None:
+        channel = parse_port(who)
+        return list(describe_token(channel, follow.pending_token(channel)))
+    belief = follow.belief
+    domains = sorted(belief.machine.domains.items())
+    return [line for _, domain in domains for line in dump_domain(domain, belief.host_irqs)]
 
 
 def as_json(results: "Results", profile: str) -> dict[str, object]:
