@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 
-from evtrace.errors import NotATraceError
 from evtrace.tracefile.reader import TraceReader, open_trace
 from evtrace.tracefile.records import encode, encode_window
 from evtrace.tracefile.rows import timeline
@@ -48,27 +47,79 @@ def lost(count: int, dom: int, vcpu: int, first_tsc: int, tsc: int | None) -> by
     return encode(LOST, words, tsc)
 
 
+def sample() -> bytes:
+    """Give a trace of three windows and two pCPUs with records of many shapes."""
+    return tiny_trace(
+        window(
+            0,
+            runstate(0, 0, RUNNABLE, RUNNING, tsc=100),
+            hypercall(0x20, tsc=110),
+            wake(1, 0, tsc=120),
+            runstate(1, 0, BLOCKED, RUNNABLE, tsc=121),
+            encode(HYPERCALL, [0x10001D, 1], 130),
+        ),
+        window(
+            1,
+            runstate(32767, 1, RUNNING, RUNNABLE, tsc=125),
+            runstate(1, 0, RUNNABLE, RUNNING, tsc=126),
+            encode(VMENTRY, [], 127),
+            encode(VMEXIT, [0x81, 2, 3], 140),
+            encode(VMMCALL, [32]),
+            encode(VMENTRY, [], 150),
+        ),
+        window(
+            0,
+            encode(0x2220A, [1, 4], 160),
+            lost(5, 0, 0, 161, tsc=170),
+            hypercall(0x17, tsc=180),
+        ),
+    )
+
+
 def opened(path: Path, data: bytes) -> TraceReader:
     """Write a file and open it."""
     path.write_bytes(data)
     return open_trace(path)
 
 
-def records_of(path: Path, data: bytes, max_rows: int = 1 << 17) -> list[tuple[int, ...]]:
-    """Give (file offset, event, words) of every record in file order; [] for no trace."""
-    try:
-        with opened(path, data) as reader:
-            frame = pl.concat([*reader.batches(max_rows), pl.DataFrame()], how="diagonal")
-    except NotATraceError:
-        return []
-    rows = frame.sort("file_offset").select("file_offset", "event", pl.col("^w\\d$")).iter_rows()
-    return [tuple(value for value in row if value is not None) for row in rows]
+def raw(path: Path, data: bytes, max_rows: int = 1 << 17) -> pl.DataFrame:
+    """Give the raw records of a file's bytes in time order."""
+    with opened(path, data) as reader:
+        return pl.concat(reader.batches(max_rows))
 
 
-def rows_of(path: Path, data: bytes) -> pl.DataFrame:
+def kept_and_reported(path: Path, data: bytes) -> tuple[list[int], list[tuple[str, int, int]]]:
+    """Give the offsets of the records that are kept, and the damage reported, in one pass."""
+    with opened(path, data) as reader:
+        kept = pl.concat(reader.batches())["file_offset"].sort().to_list()
+        return kept, [(found.kind.value, found.offset, found.count) for found in reader.damage]
+
+
+def rows(path: Path, data: bytes) -> pl.DataFrame:
     """Give the timeline of a file's bytes."""
     with opened(path, data) as reader:
         return pl.concat(timeline(reader))
+
+
+def damage(path: Path, data: bytes) -> list[tuple[str, int, int]]:
+    """Give (kind, offset, count) of all damage in a file's bytes; either pass must find it."""
+    with opened(path, data) as reader, opened(path, data) as counting:
+        assert sum(batch.height for batch in reader.batches()) == counting.survey.records
+        assert reader.damage == counting.damage
+        return [(found.kind.value, found.offset, found.count) for found in reader.damage]
+
+
+def record_ends(data: bytes) -> dict[int, int]:
+    """Give for each record of an undamaged trace its offset and the offset behind it."""
+    ends, at = dict[int, int](), 0
+    while at < len(data):
+        end = at + 12 + int.from_bytes(data[at + 8 : at + 12], "little")
+        at += 12
+        while at < end:
+            top = data[at + 3] >> 4
+            ends[at] = at + 4 * (1 + (top & 7) + 2 * (top >> 3))
+            at = ends[at]
+    return ends
 
 
 def flips(data: bytes, places: Iterable[int]) -> Iterator[tuple[int, bytes]]:

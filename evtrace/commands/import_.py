@@ -1,19 +1,19 @@
 """`evtrace import`: captures of other tools, joined into one trace."""
 
-import io
-import shutil
-import subprocess
 import sys
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evtrace.errors import CannotRecordError, NoInputError, UsageError
+from evtrace.errors import NotATraceError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evtrace.tracefile.family import Timing
     from evtrace.tracer.importers.assembly import Outcome, Sources
+    from evtrace.tracer.importers.guest import GuestTrace
     from evtrace.tracer.importers.snapshots import Snapshot
 
 
@@ -29,7 +29,9 @@ def import_(
     ] = None,
     trace_dat: Annotated[
         list[str] | None,
-        typer.Option(metavar="DOM=FILE", help="trace-cmd's trace.dat of a domain."),
+        typer.Option(
+            "--trace-dat", "--tracecmd", metavar="DOM=FILE", help="trace-cmd's trace.dat of one."
+        ),
     ] = None,
     lsevtchn: Annotated[
         list[str] | None,
@@ -56,112 +58,94 @@ def import_(
     """
     from evtrace.tracer.importers.assembly import Sources, assemble  # noqa: PLC0415  when it runs
 
-    sources = Sources(xentrace=xentrace)
+    sources = Sources(
+        xentrace=xentrace,
+        timing=_timing(timing),
+        xen_version=_version(xen_version),
+    )
     if xentrace is not None:
         sources.names.append(f"xentrace {xentrace.name}")
-    _add_snapshots(sources, lsevtchn or [], debug_keys or [])
-    _add_guests(sources, ftrace or [], trace_dat or [])
+    for given in debug_keys or []:
+        _add_debug_keys(sources, given)
+    for given in lsevtchn or []:
+        _add_lsevtchn(sources, given)
+    for option, texts in (("ftrace", ftrace), ("trace-dat", trace_dat)):
+        for given in texts or []:
+            _add_guest(sources, option, given)
     if not sources.names:
         message = "nothing to import: give --xentrace, --ftrace or a snapshot"
         raise UsageError(message)
-    sources.xen_version = _version(xen_version)
-    sources.timing = _timing(timing)
     outcome = assemble(sources, output, force=force)
     for line in _summary(sources, outcome):
-        print(line, file=sys.stderr)  # noqa: T201  remarks of a command
+        _remark(line)
 
 
 # --- sources -----------------------------------------------------------------------------------
 
 
-def _add_snapshots(sources: "Sources", lsevtchn: list[str], debug_keys: list[str]) -> None:
-    from evtrace.tracer.importers.snapshots import parse_debug_keys, parse_lsevtchn  # noqa: PLC0415
+def _add_debug_keys(sources: "Sources", given: str) -> None:
+    from evtrace.tracer.importers.snapshots import parse_debug_keys  # noqa: PLC0415  when it runs
+    from evtrace.tracer.importers.texts import open_text  # noqa: PLC0415
 
-    for given in debug_keys:
-        path, when = _when(given)
-        with _open_text(path) as text:
-            _add_snapshot(sources, f"debug-keys {path.name}", when, parse_debug_keys(text))
-    for given in lsevtchn:
-        dom, rest = _domain_of(given) if _names_domain(given) else (None, given)
-        path, when = _when(rest)
-        with _open_text(path) as text:
-            _add_snapshot(sources, f"lsevtchn {path.name}", when, parse_lsevtchn(text, dom))
+    path, when = _when(given)
+    with open_text(path) as text:
+        seen = parse_debug_keys(text)
+    _add_snapshot(sources, "debug-keys", path, when, seen)
 
 
-def _add_snapshot(sources: "Sources", name: str, when: str | int, seen: "Snapshot") -> None:
-    sources.names.append(f"{name}@{when}")
+def _add_lsevtchn(sources: "Sources", given: str) -> None:
+    from evtrace.tracer.importers.snapshots import parse_lsevtchn  # noqa: PLC0415  when it runs
+    from evtrace.tracer.importers.texts import open_text  # noqa: PLC0415
+
+    dom, rest = _domain_of(given) if _names_domain(given) else (None, given)
+    path, when = _when(rest)
+    with open_text(path) as text:
+        seen = parse_lsevtchn(text, dom)
+    _add_snapshot(sources, "lsevtchn", path, when, seen)
+
+
+def _add_snapshot(
+    sources: "Sources",
+    option: str,
+    path: Path,
+    when: str | int,
+    seen: "Snapshot",
+) -> None:
+    if not seen.domains:
+        expected = f"what {option.replace('-', ' ')} prints"
+        raise NotATraceError(path, 0, expected, "no channel of any domain", "check the file")
+    sources.names.append(f"{option} {path.name}@{when}")
     present = sources.snapshots.setdefault(when, seen)
-    if present is not seen:
-        for channel in present.merge(seen):
-            remark = f"evtrace: {name}: another snapshot of that time differs on {channel}"
-            print(remark, file=sys.stderr)  # noqa: T201  remarks of a command
+    differing = present.merge(seen) if present is not seen else []
+    if differing:
+        ports = ", ".join(differing)
+        _remark(f"{path}: another snapshot of that time shows {ports} differently")
 
 
-def _add_guests(sources: "Sources", ftrace: list[str], trace_dat: list[str]) -> None:
-    for given in ftrace:
-        dom, name = _domain_of(given)
-        with _open_text(Path(name)) as text:
-            _add_guest(sources, dom, Path(name), "ftrace", text)
-    for given in trace_dat:
-        dom, name = _domain_of(given)
-        with _trace_cmd_report(Path(name)) as text:
-            _add_guest(sources, dom, Path(name), "trace-dat", text)
-
-
-def _add_guest(sources: "Sources", dom: int, path: Path, option: str, text: IO[str]) -> None:
+def _add_guest(sources: "Sources", option: str, given: str) -> None:
     from evtrace.tracer.importers.ftrace import parse_ftrace  # noqa: PLC0415  when it runs
     from evtrace.tracer.importers.guest import read_guest  # noqa: PLC0415
+    from evtrace.tracer.importers.texts import open_text  # noqa: PLC0415
 
+    dom, name = _domain_of(given)
     if dom in sources.guests:
         message = f"d{dom} was given twice: one text of each domain"
         raise UsageError(message)
     timers: dict[int, int] = {}
     for snapshot in sources.snapshots.values():
         timers |= snapshot.timer_ports(dom)
-    sources.guests[dom] = read_guest(parse_ftrace(str(path), text), timers)
+    path = Path(name)
+    with open_text(path) as text:
+        sources.guests[dom] = read_guest(parse_ftrace(str(path), text), timers)
     sources.names.append(f"{option} {dom}={path.name}")
-
-
-def _open_text(path: Path) -> IO[str]:
-    """Open a text, decompressed if its name ends in .zst; bytes that are no UTF-8 are replaced."""
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        message = f"{path}: cannot read: {error.strerror or error}"
-        raise NoInputError(message) from error
-    if path.suffix == ".zst":
-        import zstandard  # noqa: PLC0415  only for .zst
-
-        stream = zstandard.ZstdDecompressor().stream_reader(raw, closefd=True)
-        return io.TextIOWrapper(stream, errors="replace")
-    return io.TextIOWrapper(raw, errors="replace")
-
-
-def _trace_cmd_report(path: Path) -> IO[str]:
-    """Let trace-cmd print its binary file as text with raw TSCs."""
-    program = shutil.which("trace-cmd")
-    if program is None:
-        message = (
-            f"{path}: reading it needs trace-cmd, which is not installed (apt install trace-cmd)"
-        )
-        raise CannotRecordError(message)
-    done = subprocess.run(  # noqa: S603  the path of a program that was looked up
-        [program, "report", "-t", "--nodate", "-i", str(path)],
-        capture_output=True,
-        check=False,
-    )
-    if done.returncode:
-        why = done.stderr.decode(errors="replace").strip().splitlines()
-        message = f"{path}: trace-cmd cannot read it: {why[-1] if why else 'no reason given'}"
-        raise NoInputError(message)
-    return io.TextIOWrapper(io.BytesIO(done.stdout), errors="replace")
 
 
 # --- options -----------------------------------------------------------------------------------
 
 
 def _names_domain(given: str) -> bool:
-    return given.partition("=")[0].removeprefix("d").isdecimal() and "=" in given
+    dom, equals, _ = given.partition("=")
+    return bool(equals) and dom.removeprefix("dom").removeprefix("d").isdecimal()
 
 
 def _domain_of(given: str) -> tuple[int, str]:
@@ -169,7 +153,7 @@ def _domain_of(given: str) -> tuple[int, str]:
         message = f"{given!r}: expected DOM=FILE, as 0=dom0.txt"
         raise UsageError(message)
     dom, _, name = given.partition("=")
-    return int(dom.removeprefix("d")), name
+    return int(dom.removeprefix("dom").removeprefix("d")), name
 
 
 def _when(given: str) -> tuple[Path, str | int]:
@@ -206,18 +190,29 @@ def _timing(given: str | None) -> "Timing":
     return kinds[given] if given else Timing.UNKNOWN
 
 
-def _summary(sources: "Sources", outcome: "Outcome") -> list[str]:
-    from evtrace.timeline import Kind  # noqa: PLC0415  when it runs
+# --- summary -----------------------------------------------------------------------------------
 
-    lines = list(outcome.warnings)
+
+def _remark(text: str) -> None:
+    print(f"evtrace: {text}", file=sys.stderr)  # noqa: T201  a command's remark
+
+
+def _summary(sources: "Sources", outcome: "Outcome") -> "Iterator[str]":
+    yield from outcome.damage
+    yield f"imported {', '.join(sources.names)}"
     for dom, guest in sorted(sources.guests.items()):
-        runs = sum(event.kind == Kind.HANDLER_ENTER for event in guest.events)
-        clock = outcome.clocks[dom]
-        lines.append(
-            f"d{dom}: {len(guest.calls.calls)} calls, {runs} handler runs; {clock.describe(dom)}",
-        )
-        if guest.calls.unopened:
-            lines.append(f"d{dom}: {guest.calls.unopened} returns of calls entered before")
-        for kind, count in guest.text.unparsed.items():
-            lines.append(f"d{dom}: {count} lines not understood: {guest.text.examples[kind]}")
-    return lines
+        yield from _of_domain(dom, guest, outcome)
+
+
+def _of_domain(dom: int, guest: "GuestTrace", outcome: "Outcome") -> "Iterator[str]":
+    calls = f"{guest.calls.paired} calls"
+    if outcome.occupancy.last_tsc:
+        calls += f" ({outcome.calls_inside(dom, guest)} in xentrace's time)"
+    yield f"d{dom}: {calls}, {guest.runs} handler runs; {outcome.clocks[dom].describe(dom)}"
+    halves = len(guest.calls.calls) - guest.calls.paired
+    if halves:
+        yield f"d{dom}: {halves} calls of which only the entry or only the return was seen"
+    if guest.other_irqs:
+        yield f"d{dom}: {guest.other_irqs} handlers of irqs that are no event channels left out"
+    for kind, count in guest.text.unparsed.items():
+        yield f"d{dom}: {count} lines not understood, such as {guest.text.examples[kind]}"

@@ -120,7 +120,8 @@ class CoverageMap:
             return of
         if cls in STOCK:
             for gap in self._gaps:
-                if gap.first_tsc <= hi and lo <= gap.tsc:
+                first, last = sorted((gap.first_tsc, gap.tsc))
+                if first <= hi and lo <= last:
                     return f"{gap.count} records of pcpu {gap.pcpu} were lost"
         whole = [(c.tsc_lo, c.tsc_hi) for c in able if c.vcpu is None]
         parts = [[*whole, *spans] for spans in _by_vcpu(able).values()] or [whole]

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from evtrace.timeline import HOST_CLOCK
+from evtrace.tracefile.checks import RecordChecks
 from evtrace.tracefile.clocks import LOST_RECORDS
-from evtrace.tracefile.damage import Damage, DamageKind
+from evtrace.tracefile.damage import Damage
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.load import WORDS, Load
 from evtrace.tracefile.windows import Window
@@ -68,6 +69,7 @@ class Merge:
     facts: Facts
     damage: list[Damage] = field(default_factory=list)
     _streams: dict[int, _Stream] = field(default_factory=dict)
+    _checks: RecordChecks = field(default_factory=RecordChecks)
 
     def batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
         """Yield frames by `RAW_SCHEMA` of at most `max_rows`; `seq` does not depend on it."""
@@ -119,8 +121,9 @@ class Merge:
                 stream.reached = max(stream.reached, last + stream.middle)
             if stream.loaded < len(stream.windows):
                 heapq.heappush(behind, (stream.reached, number))
-        self.damage += load.damage
-        return self._place(load.frame())
+        records = load.frame()
+        self.damage += [*load.damage, *self._checks.take(records)]
+        return self._place(records)
 
     def _place(self, records: pl.DataFrame) -> pl.DataFrame:
         """Add to loaded records the time before them (`before`) and the key of their order."""
@@ -130,7 +133,6 @@ class Merge:
         known = pl.col("tsc").forward_fill().over("pcpu")
         placed = records.with_columns(
             before=known.fill_null(_by_stream(tsc_before)),
-            previous=known.shift(1).over("pcpu").fill_null(_by_stream(tsc_before)),
         ).with_columns(
             key=pl.max_horizontal(
                 (pl.col("before") + _by_stream(middle)).cum_max().over("pcpu"),
@@ -140,8 +142,7 @@ class Merge:
         ends = placed.group_by("pcpu").agg(pl.col("before").last(), pl.col("key").last())
         for number, tsc, key in ends.iter_rows():
             self._streams[number].tsc, self._streams[number].key = tsc, key
-        self.damage += _backward_steps(placed)
-        return placed.drop("previous")
+        return placed
 
     def _split(
         self, records: pl.DataFrame, horizon: int | None
@@ -183,19 +184,3 @@ class Merge:
 def _by_stream(values: dict[int, int]) -> pl.Expr:
     """Give each record the value of its stream."""
     return pl.col("pcpu").replace_strict(list(values), list(values.values()), return_dtype=pl.Int64)
-
-
-def _backward_steps(placed: pl.DataFrame) -> list[Damage]:
-    """Report every TSC that is lower than the one before it in its stream."""
-    steps = placed.filter(pl.col("tsc") < pl.col("previous"))
-    return [
-        Damage(
-            offset,
-            DamageKind.TSC_BACKWARDS,
-            1,
-            f"TSC goes back by {previous - tsc} on stream {pcpu}",
-        )
-        for offset, previous, tsc, pcpu in steps.select(
-            "file_offset", "previous", "tsc", "pcpu"
-        ).iter_rows()
-    ]

@@ -1,13 +1,13 @@
 """One unordered pass over a trace: counts, extent, gaps, and what the TSC frequency is."""
 
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import polars as pl
 
 from evtrace.timeline import Kind, RecordClass
+from evtrace.tracefile.checks import RecordChecks
 from evtrace.tracefile.clocks import (
     ENOUGH_INTERVALS,
     LOST_RECORDS,
@@ -16,7 +16,7 @@ from evtrace.tracefile.clocks import (
     calibrate,
     switch_intervals,
 )
-from evtrace.tracefile.damage import Damage, DamageKind
+from evtrace.tracefile.damage import Damage
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.family import (
     ALL_VCPUS,
@@ -68,6 +68,7 @@ class Survey:
         self._facts = facts
         self._all: dict[int, tuple[int, int]] = {}
         self._stock: dict[int, tuple[int, int]] = {}
+        self._checks = RecordChecks()
         self._switched: dict[int, int] = {}
         self._intervals: list[pl.DataFrame] = []
 
@@ -117,7 +118,7 @@ class Survey:
         """Give the TSC frequency by the scheduler's own measure, None if there is none."""
         return calibrate(pl.concat(self._intervals)) if self._intervals else None
 
-    def take(self, records: pl.DataFrame) -> Iterator[Damage]:
+    def take(self, records: pl.DataFrame) -> list[Damage]:
         """Count `records` (columns of `Load.frame`); give what is wrong with them."""
         self.records_by_event.update(dict(records["event"].value_counts().iter_rows()))
         self.records_by_stream.update(dict(records["pcpu"].value_counts().iter_rows()))
@@ -126,8 +127,8 @@ class Survey:
         self._take_vcpus(records)
         if sum(map(len, self._intervals)) < ENOUGH_INTERVALS:
             self._intervals.append(switch_intervals(records, self._switched))
-        lost = records.filter(event=LOST_RECORDS)
-        yield from self._take_lost(lost) if lost.height else ()
+        self._take_lost(records.filter(event=LOST_RECORDS))
+        return self._checks.take(records)
 
     def _take_times(self, records: pl.DataFrame) -> None:
         stock = (pl.col("event") & FAMILY_MASK) != FAMILY_EVENT
@@ -150,7 +151,7 @@ class Survey:
         vcpus = (unpack_vcpu(word) for word in words)
         self.vcpus |= {(dom, vcpu) for dom, vcpu in vcpus if dom < DOMID_SELF and vcpu != ALL_VCPUS}
 
-    def _take_lost(self, lost: pl.DataFrame) -> Iterator[Damage]:
+    def _take_lost(self, lost: pl.DataFrame) -> None:
         columns = ("pcpu", "tsc", "n_words", "w0", "w1", "w2", "w3", "file_offset")
         for pcpu, tsc, n_words, count, vcpu, low, high, offset in lost.select(columns).iter_rows():
             first = low | high << 32 if n_words >= 4 else tsc
@@ -165,8 +166,6 @@ class Survey:
                     offset,
                 ),
             )
-            if wrong := _wrong_with(n_words, tsc, first):
-                yield Damage(offset, DamageKind.LOST_RECORDS, 1, f"LOST_RECORDS {wrong}")
 
     def _in_host_time(self, stream: int, lo: int, hi: int) -> tuple[int, int]:
         own = self._facts.streams.get(stream)
@@ -174,14 +173,3 @@ class Survey:
             return lo, hi
         lowest, highest = self._facts.clock_offsets.get(own.clock, (0, 0))
         return lo + lowest, hi + highest
-
-
-def _wrong_with(n_words: int, tsc: int | None, first: int | None) -> str:
-    """Say how a LOST_RECORDS record differs from what Xen writes; empty if it does not."""
-    if n_words != 4:
-        return f"has {n_words} words, not 4"
-    if tsc is None:
-        return "carries no TSC"
-    if first is not None and first > tsc:
-        return f"begins {first - tsc} cycles after it ends"
-    return ""

@@ -130,10 +130,15 @@ def _first_chain(chains: list[int], begin: int, at: int, stop: int) -> int:
 
 
 def _framed(words: "array[int]", chains: list[int], begin: int, at: int) -> list[int]:
-    """Give the records of no known class from `at` on, if they lead to trustworthy ones."""
-    end = len(words)
+    """Give the records of no known class from `at` on, if they lead to one of a known class.
+
+    They do not if trustworthy ones start earlier: then the lengths of these are no lengths.
+    """
+    end, here = len(words), at
     framed = []
-    while at < end and not chains[at - begin]:
-        framed.append(at)
-        at += LENGTHS[words[at] >> 28]
-    return framed if at <= end and chains[at - begin] >= _CHAIN else []
+    while here < end and not KNOWN[words[here] >> 12 & 0xFFFF]:
+        framed.append(here)
+        here += LENGTHS[words[here] >> 28]
+    if here > end:
+        return []
+    return framed if _first_chain(chains, begin, at + 1, here) == here else []

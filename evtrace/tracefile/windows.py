@@ -62,7 +62,7 @@ class WindowIndex:
         window = Window(stream, at, size)
         if magic != WINDOW_HEADER:
             return self._without_magic(window)
-        if size and size % 4 == 0 and self._leads_on(window):
+        if size and size % 4 == 0 and self._leads_on(window) and not self._swallows(window):
             self.windows.append(window)
             return window.end
         return self._wrong_size(window)
@@ -70,13 +70,7 @@ class WindowIndex:
     def _without_magic(self, window: Window) -> int:
         """Take a window whose header is broken but which lies where one must be, or garbage."""
         at = window.offset
-        if (
-            (at == 0 or self.windows)
-            and 0 <= window.stream < STREAMS
-            and 0 < window.size <= self._size - window.start
-            and self._leads_on(window)
-            and self._is_whole(window.start, window.end)
-        ):
+        if (at == 0 or self.windows) and self._fits(window):
             self._report(DamageKind.HEADER_BROKEN, at, 4, "window header has a broken first word")
             self.windows.append(window)
             return window.end
@@ -84,13 +78,15 @@ class WindowIndex:
 
     def _wrong_size(self, window: Window) -> int:
         """Take a window whose size does not lead to another one."""
-        if window.size and window.end <= self._size and self._is_whole(window.start, window.end):
-            self.windows.append(window)
-            return window.end
         after = self._next(window.start)
         if not window.size and after == window.start:
             self._report(DamageKind.WINDOW_EMPTY, window.offset, 0, "window of size 0")
             return after
+        if self._stands(window) and (
+            self._header_fits(window.end) or not self._is_whole(window.start, after)
+        ):
+            self.windows.append(window)
+            return window.end
         return self._resize(window, after)
 
     def _resize(self, window: Window, after: int) -> int:
@@ -109,6 +105,28 @@ class WindowIndex:
         if room:
             self.windows.append(Window(window.stream, window.offset, room))
         return window.start + room
+
+    def _stands(self, window: Window) -> bool:
+        """Whether the window holds as many whole records as it says."""
+        end = window.end
+        return window.size > 0 and end <= self._size and self._is_whole(window.start, end)
+
+    def _header_fits(self, at: int) -> bool:
+        """Whether byte `at` starts a window, whatever its first word."""
+        if at + HEADER_BYTES > self._size:
+            return False
+        _, stream, size = _HEADER.unpack_from(self._data, at)
+        return self._fits(Window(stream, at, size))
+
+    def _fits(self, window: Window) -> bool:
+        """Whether stream, size and records are such as a window has."""
+        is_stream = 0 <= window.stream < STREAMS
+        return is_stream and self._leads_on(window) and self._stands(window)
+
+    def _swallows(self, window: Window) -> bool:
+        """Whether the window holds a header that leads on itself: the size is too large."""
+        inner = self._data.find(MAGIC, window.start, window.end)
+        return inner >= 0 and self._header_fits(inner) and self._is_whole(window.start, inner)
 
     def _leads_on(self, window: Window) -> bool:
         """Whether a header follows the window, or as much of one as fits, or the file ends."""

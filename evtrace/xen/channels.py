@@ -140,8 +140,8 @@ def close_port(machine: "Machine", domain: "Domain", port: "Port") -> None:
     if port.state == _INTERDOMAIN:
         peer = find_peer(machine, domain, port)
         if peer is not None:
+            # Its remote_dom stays: this domain may bind again.
             peer.state = _UNBOUND
-            peer.remote_dom = domain.domid
     elif port.state == PortState.PIRQ and not domain.is_hvm:
         machine.pirqs.unbind(port.pirq, domain.domid)
     domain.free_port(port)

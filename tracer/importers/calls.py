@@ -12,47 +12,82 @@ from evtrace.xen.abi import EvtchnOp
 
 _OPS = {int(op): op for op in EvtchnOp}
 _CALL_IDS = 1 << 24
+_MAX_OP = 0xFF
+"""A record has 8 bits for the operation; a greater `cmd` is none."""
 
 
 @dataclass(slots=True)
 class ProbedCall:
-    """One call as two probes saw it; `post` is None if it was not seen to return."""
+    """One call as its probes saw it; a probe that was lost or lies outside the text is None."""
 
     call_id: int
-    pre: Line
+    op: int
+    """The EVTCHNOP."""
+    pre: Line | None = None
     post: Line | None = None
+    is_doubtful: bool = False
+    """Events of its vCPU were lost while it was open: what returns may be another call."""
 
-    @property
-    def op(self) -> int:
-        """The EVTCHNOP."""
-        return int(self.pre.values["cmd"], 0)
-
-    @property
-    def port(self) -> int | None:
-        """First word of the argument struct: the port, for operations on one."""
-        words = _words(self.pre)
-        return words[0] if words else None
+    def arguments(self) -> tuple[int, ...]:
+        """Give the arguments in the order of `ops.arg_names`, as far as the probe saw them."""
+        if self.pre is None or self.op not in _OPS:
+            return ()
+        return ops.decode_args(_OPS[self.op], _words(self.pre))
 
     def argument_words(self) -> list[int]:
         """Give the arguments as CALL_ENTER holds them: a 64-bit one as two words."""
-        if self.op not in _OPS:
-            return []
-        op = _OPS[self.op]
         words: list[int] = []
-        values = ops.decode_args(op, _words(self.pre))
-        for member, value in zip(ops.OP_SPECS[op].inputs, values, strict=False):
+        members = ops.OP_SPECS[_OPS[self.op]].inputs if self.op in _OPS else ()
+        for member, value in zip(members, self.arguments(), strict=False):
             words += [value & 0xFFFFFFFF, value >> 32] if member.width == 8 else [value]
         return words
 
-    def rc(self) -> int:
-        """Give the result as an unsigned word; the call must have returned."""
-        return int(self.post.values["rc"], 0) & 0xFFFFFFFF if self.post else 0
+    def rc(self) -> int | None:
+        """Give the result, negative for an error; None if the call was not seen to return."""
+        if self.post is None:
+            return None
+        word = int(self.post.values["rc"], 0) & 0xFFFFFFFF
+        return word - (1 << 32) if word >> 31 else word
 
-    def output_words(self) -> list[int]:
-        """Give the outputs as CALL_EXIT holds them, as far as the probe saw them."""
+    def outputs(self) -> tuple[int, ...]:
+        """Give the outputs in the order of `ops.output_names`, as far as the probe saw them."""
         if self.post is None or self.op not in _OPS:
-            return []
-        return list(ops.decode_outputs(_OPS[self.op], _words(self.post)))
+            return ()
+        return ops.decode_outputs(_OPS[self.op], _words(self.post))
+
+    def port_acted_on(self) -> int | None:
+        """Give the port that the call closes, unmasks or moves; None if it does neither."""
+        arguments = self.arguments()
+        acts = self.op in {EvtchnOp.CLOSE, EvtchnOp.UNMASK, EvtchnOp.BIND_VCPU}
+        return arguments[0] if acts and arguments else None
+
+    def port_made(self) -> int | None:
+        """Give the port that the call bound or allocated for its caller; None if none."""
+        output = _PORT_MADE.get(self.op)
+        outputs = self.outputs()
+        return outputs[output] if output is not None and outputs and self.rc() == 0 else None
+
+    def may_end(self, line: Line) -> bool:
+        """Tell whether `line` can be the return of this call."""
+        if self.pre is None or (self.op, _base(self.pre)) != (_op(line), _base(line)):
+            return False
+        if not self.is_doubtful or self.op not in _OPS:
+            return True
+        op = _OPS[self.op]
+        return ops.decode_args(op, _words(self.pre)) == ops.decode_args(op, _words(line))
+
+
+_PORT_MADE = {
+    int(op): 0
+    for op in (
+        EvtchnOp.ALLOC_UNBOUND,
+        EvtchnOp.BIND_INTERDOMAIN,
+        EvtchnOp.BIND_VIRQ,
+        EvtchnOp.BIND_PIRQ,
+        EvtchnOp.BIND_IPI,
+    )
+}
+"""Operation -> place of the new port among its outputs."""
 
 
 class CallPairs:
@@ -61,41 +96,61 @@ class CallPairs:
     def __init__(self) -> None:
         """Start with no call open."""
         self.calls: list[ProbedCall] = []
-        self.unopened = 0
-        """Returns whose entry was not seen."""
+        """In order of entry; one whose entry was not seen, of return."""
         self._open: dict[str, list[ProbedCall]] = {}
+
+    @property
+    def paired(self) -> int:
+        """Number of calls of which both probes were seen."""
+        return sum(call.pre is not None and call.post is not None for call in self.calls)
 
     def enter(self, line: Line) -> ProbedCall:
         """Open the call of a `_pre` probe."""
-        call = ProbedCall(len(self.calls) % (_CALL_IDS - 1) + 1, line)
-        self.calls.append(call)
+        call = self._new(line)
+        call.pre = line
         self._open.setdefault(line.task, []).append(call)
         return call
 
-    def leave(self, line: Line) -> ProbedCall | None:
-        """Close the call of a `_post` probe; None if its entry was not seen."""
+    def leave(self, line: Line) -> ProbedCall:
+        """Close the call of a `_post` probe; if its entry was not seen, a call of its own."""
         stack = self._open.get(line.task, [])
-        base, cmd = line.name.removesuffix("_post"), line.values["cmd"]
         for place in range(len(stack) - 1, -1, -1):
-            pre = stack[place].pre
-            if pre.name.removesuffix("_pre") == base and pre.values["cmd"] == cmd:
+            if stack[place].may_end(line):
                 call = stack[place]
                 del stack[place:]  # calls inside it never returned: their probe was lost
-                call.post = line
-                return call
-        self.unopened += 1
-        return None
+                break
+        else:
+            call = self._new(line)
+        call.post = line
+        return call
+
+    def doubt(self, cpu: int) -> None:
+        """Note that events of a CPU were lost here: calls open on it may have returned."""
+        for stack in self._open.values():
+            for call in stack:
+                call.is_doubtful |= call.pre is not None and call.pre.cpu == cpu
+
+    def _new(self, line: Line) -> ProbedCall:
+        call = ProbedCall(len(self.calls) % (_CALL_IDS - 1) + 1, _op(line))
+        self.calls.append(call)
+        return call
 
 
 def is_entry(line: Line) -> bool:
     """Tell whether the line is the probe before a call."""
-    return line.name.endswith("_pre") and number(line.values.get("cmd")) is not None
+    return line.name.endswith("_pre") and "cmd" in line.values
 
 
 def is_return(line: Line) -> bool:
-    """Tell whether the line is the probe after a call."""
-    known = number(line.values.get("rc")) is not None and number(line.values.get("cmd")) is not None
-    return known and line.name.endswith("_post")
+    """Tell whether the line is the probe behind a call."""
+    return line.name.endswith("_post") and "cmd" in line.values
+
+
+def is_readable(line: Line) -> bool:
+    """Tell whether a probe's line has the fields that it needs."""
+    op = number(line.values.get("cmd"))
+    known = op is not None and 0 <= op <= _MAX_OP
+    return known and (is_entry(line) or number(line.values.get("rc")) is not None)
 
 
 def number(text: str | None) -> int | None:
@@ -104,6 +159,14 @@ def number(text: str | None) -> int | None:
         return None if text is None else int(text, 0)
     except ValueError:
         return None
+
+
+def _op(line: Line) -> int:
+    return int(line.values["cmd"], 0)
+
+
+def _base(line: Line) -> str:
+    return line.name.removesuffix("_pre").removesuffix("_post")
 
 
 def _words(line: Line) -> list[int]:

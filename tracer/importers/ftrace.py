@@ -142,7 +142,9 @@ def _event(name: str, number: int, match: re.Match[str]) -> Line:
     cpu = int(match["cpu"])
     task = f"<idle>/{cpu}" if match["pid"] == "0" else f"{match['task']}-{match['pid']}"
     what, caller, values = _what(match["event"])
-    return Line(number, task, cpu, _in_irq(match["flags"]), int(match["time"]), what, caller, values)
+    return Line(
+        number, task, cpu, _in_irq(match["flags"]), int(match["time"]), what, caller, values
+    )
 
 
 def _in_irq(flags: str | None) -> bool | None:

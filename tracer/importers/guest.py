@@ -1,34 +1,31 @@
 """Guest events: what a domain's kernel did, read off its ftrace text.
 
-Function lines of the event-channel code carry no port. The port is that of the dispatch they stand
-in, of the handler that follows them, or of the next line of their task that names one.
+Function lines of the event-channel code carry no port. The port is that of the event being handled
+on the vCPU, of the bind or unbind in progress, or of the next line of the task that names one.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evtrace.timeline import Kind, RecordClass
-from evtrace.tracer.importers.calls import CallPairs, ProbedCall, is_entry, is_return, number
+from evtrace.tracer.importers.calls import (
+    CallPairs,
+    ProbedCall,
+    is_entry,
+    is_readable,
+    is_return,
+    number,
+)
+from evtrace.tracer.importers.dispatch import UPCALL_DEPTH, Dispatch, VcpuContext
 from evtrace.tracer.importers.ftrace import FtraceText, Line
 from evtrace.tracer.importers.irqs import IrqMap
-from evtrace.xen.abi import EvtchnOp
+from evtrace.xen.abi import EvtchnOp, Virq
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-UPCALL_DEPTH = {
-    "__xen_pv_evtchn_do_upcall": 0,
-    "xen_pv_evtchn_do_upcall": 0,
-    "__xen_evtchn_do_upcall": 0,
-    "xen_hvm_evtchn_do_upcall": 0,
-    "xen_evtchn_do_upcall": 1,
-    "evtchn_2l_handle_events": 2,
-    "evtchn_fifo_handle_events": 2,
-}
-"""Functions of one upcall, outermost first; the tracer drops some of each."""
-
-_SCAN = 2
 _MEMORY = re.compile(r"evtchn_(2l|fifo)_(mask|unmask|clear_pending|set_pending)$")
 _MEMORY_KINDS = {
     "mask": Kind.MASK,
@@ -37,8 +34,10 @@ _MEMORY_KINDS = {
     "set_pending": Kind.SET,
 }
 _TIMER = re.compile(r"timer(\d+)$")
-_PORT_CALLS = frozenset({EvtchnOp.CLOSE, EvtchnOp.BIND_VCPU, EvtchnOp.UNMASK})
-EOI_FUNCTIONS = ("xen_irq_lateeoi",)
+_RETURN = re.compile(r"(?:_ret|_return)$")
+_HVM_ENTRY = re.compile(r"(?:__|asm_)?sysvec_xen_hvm_callback$|xen_hvm_callback_vector$")
+_PV_ENTRY = re.compile(r"(?:__)?xen_pv_evtchn_do_upcall$|(?:exc|asm_exc)_xen_hypervisor_callback$")
+_NOTHING = RecordClass(0)
 
 
 @dataclass(slots=True)
@@ -53,6 +52,8 @@ class GuestEvent:
     words: tuple[int, ...] = ()
     """Words that are neither port nor irq."""
     call: ProbedCall | None = None
+    dispatch: Dispatch | None = None
+    """The event being handled, which tells the port if nothing else does."""
 
 
 @dataclass(slots=True)
@@ -63,9 +64,11 @@ class GuestTrace:
     events: list[GuestEvent] = field(default_factory=list)
     calls: CallPairs = field(default_factory=CallPairs)
     irqs: IrqMap = field(default_factory=IrqMap)
-    classes: RecordClass = field(default_factory=lambda: RecordClass(0))
+    classes: RecordClass = _NOTHING
     fifo: bool | None = None
     """The form whose functions were seen."""
+    is_hvm: bool | None = None
+    """How upcalls reach it: by vector (HVM, PVH) or by callback (PV)."""
     other_irqs: int = 0
     """Handler entries of irqs that are no event channels."""
 
@@ -74,200 +77,304 @@ class GuestTrace:
         """Number of vCPUs that the text shows."""
         return max((line.cpu for line in self.text.lines), default=-1) + 1
 
-
-@dataclass(slots=True)
-class _Cpu:
-    """What a vCPU is in the midst of."""
-
-    depth: int = -1
-    """How deep in the functions of an upcall; -1: in none."""
-    dispatched: int | None = None
-    """Port that handle_irq_for_port was given and whose handler has not started."""
-    cleared: list[GuestEvent] = field(default_factory=list)
-    """Clearings that wait for the handler that tells their port."""
-    running: list[int] = field(default_factory=list)
-    """irqs whose handlers run."""
+    @property
+    def runs(self) -> int:
+        """Number of handler runs."""
+        return sum(event.kind is Kind.HANDLER_ENTER for event in self.events)
 
 
-def read_guest(text: FtraceText, timer_ports: dict[int, int]) -> GuestTrace:
+def read_guest(text: FtraceText, timer_ports: Mapping[int, int]) -> GuestTrace:
     """Translate a text; `timer_ports` gives the port of each vCPU's timer, where a snapshot did."""
     return _Translation(text, timer_ports).run()
 
 
+@dataclass(slots=True)
+class _Bind:
+    """A binding function that has not returned."""
+
+    function: str
+    tsc: int
+    port: int | None
+
+
+@dataclass(slots=True)
+class _Task:
+    """What the kernel is in the midst of on behalf of a task, or of an interrupt on top of it."""
+
+    binds: list[_Bind] = field(default_factory=list)
+    unbinding: tuple[int, int] | None = None
+    """(irq, TSC) of an unbind that has not closed its port yet."""
+    portless: list[GuestEvent] = field(default_factory=list)
+    """Masks and unmasks that wait for the line that names their port."""
+
+
 class _Translation:
-    def __init__(self, text: FtraceText, timer_ports: dict[int, int]) -> None:
+    def __init__(self, text: FtraceText, timer_ports: Mapping[int, int]) -> None:
         self._trace = GuestTrace(text)
-        self._timer_ports = timer_ports
-        self._cpus: dict[int, _Cpu] = {}
-        self._portless: dict[str, list[GuestEvent]] = {}  # task -> masks that wait for a port
-        self._binding: dict[str, list[int]] = {}  # task -> ports being bound
-        self._unbinding: dict[str, int] = {}  # task -> irq being unbound
-        self._steps: dict[str, Callable[[Line, _Cpu], None]] = {
+        self._timer_ports = dict(timer_ports)
+        self._vcpus: dict[int, VcpuContext] = {}
+        self._tasks: dict[tuple[str, bool], _Task] = {}
+        self._memory_lines: dict[int, tuple[str, GuestEvent]] = {}  # vCPU -> if it was its last
+        self._steps: dict[str, Callable[[Line], None]] = {
             "handle_irq_for_port": self._dispatch,
             "irq_handler_entry": self._handler_entry,
             "irq_handler_exit": self._handler_exit,
             "unbind_from_irqhandler": self._unbind,
             "unbind_from_irq": self._unbind,
+            "xen_irq_lateeoi": self._eoi,
             **dict.fromkeys(UPCALL_DEPTH, self._upcall),
-            **dict.fromkeys(EOI_FUNCTIONS, self._eoi),
         }
 
     def run(self) -> GuestTrace:
+        gaps = iter([*sorted(self._trace.text.gaps, key=lambda gap: gap[1]), (0, 1 << 62)])
+        cpu, gap_line = next(gaps)
         for line in self._trace.text.lines:
-            cpu = self._cpus.setdefault(line.cpu, _Cpu())
-            step = self._steps.get(line.name)
-            if step is not None:
-                step(line, cpu)
-            elif is_entry(line) or is_return(line):
-                self._probe(line)
-            elif line.name.startswith("bind_"):
-                self._bind(line)
-            elif (memory := _MEMORY.match(line.name)) is not None:
-                self._memory(line, cpu, memory)
+            while gap_line < line.number:
+                self._trace.calls.doubt(cpu)
+                self._vcpu(cpu).leave_irq()
+                cpu, gap_line = next(gaps)
+            self._take(line)
         self._resolve()
         return self._trace
 
-    def _add(self, line: Line, kind: Kind, **known: int | None) -> GuestEvent:
-        event = GuestEvent(line.tsc, line.cpu, kind, **known)  # type: ignore[arg-type]  # port, irq
+    def _take(self, line: Line) -> None:
+        if line.in_irq is False:
+            self._leave_irq(line)
+        step = self._steps.get(line.name)
+        memory = _MEMORY.match(line.name)
+        if memory is not None:
+            self._memory(line, memory)
+        else:
+            self._memory_lines.pop(line.cpu, None)
+        if step is not None:
+            step(line)
+        elif is_entry(line) or is_return(line):
+            self._probe(line)
+        elif line.name.startswith("bind_"):
+            self._bind(line)
+
+    def _leave_irq(self, line: Line) -> None:
+        """Note that no interrupt is handled; older kernels enter their upcalls in this state."""
+        if line.name not in UPCALL_DEPTH:
+            self._vcpu(line.cpu).leave_irq()
+
+    def _vcpu(self, cpu: int) -> VcpuContext:
+        return self._vcpus.setdefault(cpu, VcpuContext())
+
+    def _task(self, line: Line) -> _Task:
+        return self._tasks.setdefault(line.context, _Task())
+
+    def _add(self, line: Line, kind: Kind) -> GuestEvent:
+        event = GuestEvent(line.tsc, line.cpu, kind)
         self._trace.events.append(event)
         return event
 
+    def _number(self, line: Line, *names: str) -> int | None:
+        """Give the value of the first field that is there; complain if it is no number."""
+        text = next((line.values[name] for name in names if name in line.values), None)
+        value = number(text)
+        if text is not None and value is None:
+            self._complain(line)
+        return value
+
+    def _complain(self, line: Line) -> None:
+        values = " ".join(f"{name}={value}" for name, value in line.values.items())
+        self._trace.text.complain(line.number, f"{line.name}: {values}")
+
     # --- upcalls and handlers ----------------------------------------------------------------
 
-    def _upcall(self, line: Line, cpu: _Cpu) -> None:
-        """Open an upcall, unless the line is a deeper function of the one that is open.
-
-        A scan after a scan is the loop inside one upcall.
-        """
-        depth = UPCALL_DEPTH[line.name]
-        self._note_form(line.name)
-        if depth <= cpu.depth and not depth == cpu.depth == _SCAN:
-            cpu.depth = -1
-        if cpu.depth < 0:
+    def _upcall(self, line: Line) -> None:
+        self._note_kernel(line)
+        if self._vcpu(line.cpu).upcall(UPCALL_DEPTH[line.name]):
             self._add(line, Kind.UPCALL_ENTER)
             self._trace.classes |= RecordClass.UPCALL
-        cpu.depth = depth
 
-    def _dispatch(self, line: Line, cpu: _Cpu) -> None:
-        cpu.dispatched = number(line.values.get("port"))
+    def _dispatch(self, line: Line) -> None:
+        self._vcpu(line.cpu).start(self._number(line, "port"))
 
-    def _handler_entry(self, line: Line, cpu: _Cpu) -> None:
-        irq = number(line.values.get("irq"))
+    def _handler_entry(self, line: Line) -> None:
+        irq = self._number(line, "irq")
         if irq is None:
             return
         trace, name = self._trace, line.values.get("name", "")
         trace.irqs.names[irq] = name
         trace.classes |= RecordClass.HANDLER
-        if cpu.dispatched is not None:
-            trace.irqs.see(irq, cpu.dispatched, line.tsc)
+        dispatch = self._vcpu(line.cpu).enter_handler(irq)
+        if dispatch.port is not None:
+            trace.irqs.see(irq, dispatch.port, line.tsc)
         timer = _TIMER.match(name)
         if timer is not None and int(timer[1]) in self._timer_ports:
             trace.irqs.see(irq, self._timer_ports[int(timer[1])], line.tsc)
-        for event in cpu.cleared:
-            event.irq = irq
-        cpu.cleared.clear()
-        cpu.dispatched = None
-        cpu.running.append(irq)
-        self._add(line, Kind.HANDLER_ENTER, irq=irq)
+        self._add(line, Kind.HANDLER_ENTER).irq = irq
 
-    def _handler_exit(self, line: Line, cpu: _Cpu) -> None:
-        irq = number(line.values.get("irq"))
+    def _handler_exit(self, line: Line) -> None:
+        irq = self._number(line, "irq")
         if irq is None:
             return
-        if irq in cpu.running:
-            del cpu.running[cpu.running.index(irq) :]
-        event = self._add(line, Kind.HANDLER_EXIT, irq=irq)
-        event.words = (int(line.values.get("ret") == "handled"),)
+        self._vcpu(line.cpu).exit_handler(irq)
+        event = self._add(line, Kind.HANDLER_EXIT)
+        event.irq = irq
+        result = line.values.get("ret", line.values.get("return"))
+        event.words = (int(result == "handled"),) if result else ()
 
-    # --- shared memory -------------------------------------------------------------------------
-
-    def _memory(self, line: Line, cpu: _Cpu, memory: re.Match[str]) -> None:
-        self._note_form(line.name)
-        self._trace.classes |= RecordClass.MEMORY
-        event = self._add(line, _MEMORY_KINDS[memory[2]])
-        event.port = number(line.values.get("port"))
-        if event.port is not None:
-            self._name_portless(line.task, event.port)
-        elif event.kind == Kind.CLEAR:
-            self._clear(event, cpu)
-        elif "ack" in line.caller and cpu.dispatched is not None:
-            event.port = cpu.dispatched
-        elif line.task in self._unbinding:
-            event.irq = self._unbinding[line.task]
-        else:
-            self._portless.setdefault(line.task, []).append(event)
-
-    def _clear(self, event: GuestEvent, cpu: _Cpu) -> None:
-        if cpu.dispatched is not None:
-            event.port = cpu.dispatched
-        elif cpu.running:
-            event.irq = cpu.running[-1]
-        else:
-            cpu.cleared.append(event)
-
-    def _name_portless(self, task: str, port: int) -> None:
-        for event in self._portless.pop(task, []):
-            event.port = port
-
-    def _eoi(self, line: Line, cpu: _Cpu) -> None:
-        del cpu
-        event = self._add(line, Kind.EOI, irq=number(line.values.get("irq")))
-        flags = number(line.values.get("eoi_flags", line.values.get("flags")))
+    def _eoi(self, line: Line) -> None:
+        """Take the driver's verdict; a function line alone says neither of what nor which."""
+        irq, flags = self._number(line, "irq"), self._number(line, "eoi_flags", "flags")
+        if irq is None:
+            return
+        event = self._add(line, Kind.EOI)
+        event.irq = irq
         if flags is not None:
             event.words = (flags,)
             self._trace.classes |= RecordClass.EOI
 
+    # --- shared memory -------------------------------------------------------------------------
+
+    def _memory(self, line: Line, memory: re.Match[str]) -> None:
+        self._note_kernel(line)
+        port = self._number(line, "port")
+        name, last = self._memory_lines.get(line.cpu, ("", None))
+        if last is not None and name == line.name and (last.port is None) != (port is None):
+            last.port = last.port if port is None else port  # two tracers on one function
+            del self._memory_lines[line.cpu]
+            return
+        self._trace.classes |= RecordClass.MEMORY
+        event = self._add(line, _MEMORY_KINDS[memory[2]])
+        event.port = port
+        self._memory_lines[line.cpu] = (line.name, event)
+        if port is not None:
+            self._name_portless(line, port=port)
+        else:
+            self._find_port(line, event)
+
+    def _find_port(self, line: Line, event: GuestEvent) -> None:
+        task, vcpu = self._task(line), self._vcpu(line.cpu)
+        if event.kind is Kind.CLEAR and line.in_irq is not False:
+            event.dispatch = vcpu.clear()
+        elif event.kind is Kind.MASK and self._acknowledges(line, vcpu):
+            event.dispatch = vcpu.acknowledge()
+        elif task.binds:
+            event.port = task.binds[-1].port
+        elif task.unbinding is not None:
+            event.irq = task.unbinding[0]
+        elif event.kind is not Kind.CLEAR:
+            task.portless.append(event)
+
+    @staticmethod
+    def _acknowledges(line: Line, vcpu: VcpuContext) -> bool:
+        """Tell whether a mask is part of handling an event."""
+        dispatch = vcpu.dispatch
+        if "ack" in line.caller:
+            return line.in_irq is not False
+        if line.in_irq is None and line.caller:
+            return False
+        handling = dispatch is not None and not dispatch.exited
+        return handling and line.in_irq is not False
+
+    def _name_portless(self, line: Line, port: int | None = None, irq: int | None = None) -> None:
+        task = self._task(line)
+        for event in task.portless:
+            event.port, event.irq = port, irq
+        task.portless.clear()
+
     # --- calls and binding -----------------------------------------------------------------------
 
     def _probe(self, line: Line) -> None:
+        if not is_readable(line):
+            self._complain(line)
+            return
         self._trace.classes |= RecordClass.CALL
         if is_entry(line):
-            call = self._trace.calls.enter(line)
-            self._add(line, Kind.CALL_ENTER).call = call
-            if call.op in _PORT_CALLS and call.port is not None:
-                self._name_portless(line.task, call.port)
-            return
-        returned = self._trace.calls.leave(line)
-        if returned is not None:
-            self._add(line, Kind.CALL_EXIT).call = returned
-            if returned.op == EvtchnOp.CLOSE and line.task in self._unbinding:
-                self._trace.irqs.unbind(self._unbinding.pop(line.task), line.tsc)
+            self._call(line, self._trace.calls.enter(line))
+        else:
+            self._returned(line, self._trace.calls.leave(line))
+
+    def _call(self, line: Line, call: ProbedCall) -> None:
+        self._add(line, Kind.CALL_ENTER).call = call
+        port = call.port_acted_on()
+        if port is not None:
+            self._name_portless(line, port=port)
+        elif line.in_irq is False:
+            self._task(line).portless.clear()  # other business: no line will name their port
+
+    def _returned(self, line: Line, call: ProbedCall) -> None:
+        self._add(line, Kind.CALL_EXIT).call = call
+        task, made = self._task(line), call.port_made()
+        if made is not None and task.binds and task.binds[-1].port is None:
+            task.binds[-1].port = made
+        if made is not None and call.op == EvtchnOp.BIND_VIRQ:
+            arguments = call.arguments()
+            if len(arguments) == 2 and arguments[0] == Virq.TIMER:
+                self._timer_ports[arguments[1]] = made
+        if call.op == EvtchnOp.CLOSE and task.unbinding is not None:
+            self._trace.irqs.unbind(task.unbinding[0], line.tsc)
+            task.unbinding = None
 
     def _bind(self, line: Line) -> None:
         """Learn irq and port from the probes on a function that binds and on its return."""
-        port, irq = number(line.values.get("port")), number(line.values.get("irq"))
-        ports = self._binding.setdefault(line.task, [])
-        if port is not None:
-            ports.append(port)
-        elif irq is not None and irq >= 0 and ports:
-            bound = ports.pop()
-            if self._trace.irqs.port(irq, line.tsc) not in {None, bound}:
-                self._trace.irqs.unbind(irq, line.tsc - 1)  # its unbinding was not seen
-            self._trace.irqs.see(irq, bound, line.tsc)
-            self._add(line, Kind.IRQ_BOUND, irq=irq, port=bound)
+        self._settle_unbinding(self._task(line))
+        binds = self._task(line).binds
+        if not _RETURN.search(line.name):
+            binds.append(_Bind(line.name, line.tsc, self._number(line, "port", "evtchn")))
+            return
+        irq, function = self._number(line, "irq"), _RETURN.sub("", line.name)
+        while binds and binds[-1].function != function:
+            binds.pop()  # its return was lost
+        bind = binds.pop() if binds else None
+        if bind is None or bind.port is None or irq is None or irq < 0:
+            return
+        self._trace.irqs.bind(irq, bind.port, bind.tsc)
+        event = self._add(line, Kind.IRQ_BOUND)
+        event.irq, event.port = irq, bind.port
 
-    def _unbind(self, line: Line, cpu: _Cpu) -> None:
-        del cpu
-        irq = number(line.values.get("irq"))
-        if irq is not None:
-            self._unbinding[line.task] = irq
-            self._add(line, Kind.IRQ_UNBOUND, irq=irq)
+    def _unbind(self, line: Line) -> None:
+        irq, task = self._number(line, "irq"), self._task(line)
+        if irq is None:
+            return
+        self._settle_unbinding(task)
+        task.unbinding = (irq, line.tsc)
+        self._name_portless(line, irq=irq)
+        self._add(line, Kind.IRQ_UNBOUND).irq = irq
 
-    def _note_form(self, name: str) -> None:
-        if "_fifo_" in name:
-            self._trace.fifo = True
-        elif "_2l_" in name:
-            self._trace.fifo = False
+    def _settle_unbinding(self, task: _Task) -> None:
+        """End an irq's time at its unbind if the call that closed its port was not seen."""
+        if task.unbinding is not None:
+            self._trace.irqs.unbind(*task.unbinding)
+            task.unbinding = None
+
+    def _note_kernel(self, line: Line) -> None:
+        """Learn the form and the type of the domain from the names of its functions."""
+        if "_fifo_" in line.name or "_2l_" in line.name:
+            self._trace.fifo = "_fifo_" in line.name
+        if _HVM_ENTRY.match(line.caller):
+            self._trace.is_hvm = True
+        elif _PV_ENTRY.match(line.caller) or _PV_ENTRY.match(line.name):
+            self._trace.is_hvm = False
 
     def _resolve(self) -> None:
         """Give each event its port, now that the whole text has told the irqs."""
         trace = self._trace
-        kept = []
+        for task in self._tasks.values():
+            self._settle_unbinding(task)
         for event in trace.events:
-            if event.port is None and event.irq is not None:
-                event.port = trace.irqs.port(event.irq, event.tsc)
-            if event.kind in {Kind.HANDLER_ENTER, Kind.HANDLER_EXIT} and event.port is None:
-                trace.other_irqs += event.kind == Kind.HANDLER_ENTER
-                continue
-            kept.append(event)
+            if event.port is None:
+                event.port = self._resolved(event)
+        kept = [event for event in trace.events if not self._is_foreign(event)]
+        trace.other_irqs = sum(
+            event.kind is Kind.HANDLER_ENTER and self._is_foreign(event) for event in trace.events
+        )
         trace.events = kept
+
+    def _resolved(self, event: GuestEvent) -> int | None:
+        dispatch, irq = event.dispatch, event.irq
+        if dispatch is not None:
+            if dispatch.port is not None:
+                return dispatch.port
+            irq = dispatch.irq
+        return None if irq is None else self._trace.irqs.port(irq, event.tsc)
+
+    def _is_foreign(self, event: GuestEvent) -> bool:
+        """Tell whether a handler is that of an irq which is no event channel."""
+        if event.kind not in {Kind.HANDLER_ENTER, Kind.HANDLER_EXIT} or event.port is not None:
+            return False
+        return not _TIMER.match(self._trace.irqs.names.get(event.irq or 0, ""))

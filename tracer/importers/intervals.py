@@ -1,7 +1,11 @@
-"""Sets of closed intervals of integers: what is left of a clock's offset after each constraint."""
+"""Sets of closed intervals of integers: what is left of a clock's offset after each constraint.
+
+A set is a list of disjoint intervals in ascending order, made by `union`.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import pairwise
 
 Interval = tuple[int, int]
 
@@ -9,7 +13,7 @@ FOREVER = 1 << 62
 
 
 def union(intervals: Iterable[Interval]) -> list[Interval]:
-    """Join intervals that touch; the result is sorted and disjoint."""
+    """Join intervals that overlap or touch; those that end before they begin are empty."""
     joined: list[Interval] = []
     for lo, hi in sorted(intervals):
         if lo > hi:
@@ -22,7 +26,7 @@ def union(intervals: Iterable[Interval]) -> list[Interval]:
 
 
 def intersection(one: list[Interval], other: list[Interval]) -> list[Interval]:
-    """Intersect two sorted, disjoint sets; quick if `one` is the shorter."""
+    """Intersect two sets; quick if `one` is the shorter."""
     found: list[Interval] = []
     for lo, hi in one:
         place = bisect_left(other, lo, key=lambda interval: interval[1])
@@ -32,22 +36,30 @@ def intersection(one: list[Interval], other: list[Interval]) -> list[Interval]:
     return found
 
 
+def shifted(intervals: list[Interval], by: int) -> list[Interval]:
+    """Move a set."""
+    return [(lo + by, hi + by) for lo, hi in intervals]
+
+
+def holds(intervals: list[Interval], at: int) -> bool:
+    """Tell whether a set holds `at`."""
+    place = bisect_left(intervals, at, key=lambda interval: interval[1])
+    return place < len(intervals) and intervals[place][0] <= at
+
+
 def deepest(intervals: Iterable[Interval]) -> list[Interval]:
-    """Give the places that most of the intervals cover, where they overlap freely."""
+    """Give the set of places that most of the intervals cover, where they overlap freely."""
     edges: list[tuple[int, int]] = []
     for lo, hi in intervals:
         if lo <= hi:
-            edges += [(lo, -1), (hi + 1, 1)]
+            edges += [(lo, 1), (hi + 1, -1)]
     edges.sort()
     depth = best = 0
     found: list[Interval] = []
-    for place, (at, step) in enumerate(edges):
-        depth -= step
-        if step > 0 or not depth:
-            continue
-        until = edges[place + 1][0] - 1
-        if depth > best:
+    for (at, step), (following, _) in pairwise(edges):
+        depth += step
+        if following > at and depth > best:
             best, found = depth, []
-        if depth == best and until >= at:
-            found.append((at, until))
+        if following > at and depth == best:
+            found.append((at, following - 1))
     return union(found)

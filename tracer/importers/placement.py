@@ -35,6 +35,11 @@ class Placed:
         self.written = max(self.written, end)
         return taken
 
+    def is_due(self, tsc: object) -> bool:
+        """Tell whether a record not after `tsc` was not taken yet; None is before everything."""
+        left = self.written < len(self.tscs)
+        return left and isinstance(tsc, int) and self.tscs[self.written] <= tsc
+
     def rest(self) -> list[bytes]:
         """Take all that is left."""
         left = self.records[self.written :]
@@ -58,17 +63,30 @@ def merged_windows(
 
 def _pieces(reader: TraceReader, records: pl.DataFrame, own: Placed | None) -> Iterator[bytes]:
     """Yield runs of neighbouring stock records, and guest records between them."""
+    rows = records.select("file_offset", (pl.col("file_offset") + _size()).alias("end"), "tsc")
+    if own is None or not own.is_due(rows["tsc"].max()):
+        rows = _seams(rows)
     run_start = run_end = 0
-    for offset, size, tsc in records.select("file_offset", _size(), "tsc").iter_rows():
+    for offset, end, tsc in rows.iter_rows():
         due = own.up_to(tsc - 1) if own and tsc is not None else b""
         if due or offset != run_end:
             yield reader.bytes_between(run_start, run_end)
             yield due
             run_start = offset
-        run_end = offset + size
+        run_end = end
     yield reader.bytes_between(run_start, run_end)
+
+
+def _seams(rows: pl.DataFrame) -> pl.DataFrame:
+    """Join records that lie behind each other in the file into one row."""
+    starts = pl.col("file_offset") != pl.col("end").shift(1)
+    number = starts.fill_null(value=True).cum_sum().alias("run")
+    runs = rows.group_by(number, maintain_order=True)
+    joined = runs.agg(pl.col("file_offset").first(), pl.col("end").last())
+    return joined.select("file_offset", "end", tsc=pl.lit(None, pl.Int64))
 
 
 def _size() -> pl.Expr:
     """Give the length of a record in bytes (xentrace's record header)."""
-    return 4 + 8 * pl.col("tsc").is_not_null().cast(pl.Int64) + 4 * pl.col("n_words").cast(pl.Int64)
+    words = pl.col("n_words").cast(pl.UInt64)
+    return 4 + 8 * pl.col("tsc").is_not_null().cast(pl.UInt64) + 4 * words

@@ -20,7 +20,12 @@ _PORT = re.compile(
     r" s=(?P<s>\d+) n=(?P<n>\d+) x=(?P<x>\d+)"
     r"(?: d=(?P<d>\d+))?(?: p=(?P<peer>\d+))?(?: i=(?P<i>-?\d+))?(?: v=(?P<v>\d+))?",
 )
-_KHZ = re.compile(r"\bkhz=(\d+)")
+_PRESSED = re.compile(_PREFIX + r"'e' pressed")
+_TSC = re.compile(
+    _PREFIX + r"dom(?P<dom>\d+)(?P<hvm>\(hvm\))?: mode=(?P<mode>\d+).*\bkhz=(?P<khz>\d+)"
+)
+_ALWAYS_EMULATED = "1"
+"""tsc_mode in which a guest's TSC counts nanoseconds, whatever the host's does."""
 _LS_DOMAIN = re.compile(r"^#\s*lsevtchn\s+(\d+)")
 _LS_PORT = re.compile(r"^\s*(?P<port>\d+): VCPU (?P<vcpu>\d+): (?P<what>.+?)\s*$")
 _LS_KINDS = (
@@ -51,6 +56,12 @@ class Channel:
     linked: bool = False
     xen_consumer: bool = False
 
+    @property
+    def identity(self) -> tuple[PortState, int, int, int]:
+        """What both sources show of it: state, vCPU, peer and remote port."""
+        remote_port = self.peer_port if self.state is PortState.INTERDOMAIN else 0
+        return self.state, self.vcpu, self.peer, remote_port
+
 
 @dataclass(slots=True)
 class Snapshot:
@@ -58,6 +69,8 @@ class Snapshot:
 
     domains: dict[int, dict[int, Channel]] = field(default_factory=dict)
     fifo: dict[int, bool] = field(default_factory=dict)
+    hvm: dict[int, bool] = field(default_factory=dict)
+    """Whether a domain is HVM, as debug key `s` says of those other than dom0."""
     tsc_hz: int | None = None
     """From debug key `s`."""
     strange: int = 0
@@ -81,11 +94,14 @@ class Snapshot:
                 continue
             for port in sorted(own.keys() | channels.keys()):
                 mine, theirs = own.get(port), channels.get(port)
-                if mine is None or theirs is None or mine.state != theirs.state:
-                    disagreements.append(f"d{dom}:{port}")
+                one = mine or theirs
+                same = mine is not None and theirs is not None and mine.identity == theirs.identity
+                if not same and one is not None and not one.xen_consumer:
+                    disagreements.append(f"d{dom}:{port}")  # lsevtchn skips those of Xen itself
                 if theirs is not None and (mine is None or theirs.pending is not None):
                     own[port] = theirs
         self.fifo |= other.fifo
+        self.hvm |= other.hvm
         self.tsc_hz = self.tsc_hz or other.tsc_hz
         return disagreements
 
@@ -96,16 +112,19 @@ def parse_debug_keys(lines: Iterable[str]) -> Snapshot:
     channels: dict[int, Channel] | None = None
     dom = -1
     for line in lines:
-        khz = _KHZ.search(line)
-        if khz is not None:
-            snapshot.tsc_hz = int(khz[1]) * 1000
-        if (start := _DOMAIN.match(line)) is not None:
+        if _PRESSED.match(line):
+            snapshot.domains.clear()  # the log of the console holds earlier dumps too
+        elif (start := _DOMAIN.match(line)) is not None:
             dom = int(start[1])
-            channels = snapshot.domains.setdefault(dom, {})
+            channels = snapshot.domains[dom] = {}
         elif channels is not None and (match := _PORT.match(line)) is not None:
             channel = _dumped(match)
             channels[channel.port] = channel
             snapshot.fifo[dom] = _is_fifo(match["state"])
+        elif (tsc := _TSC.match(line)) is not None:
+            snapshot.hvm[int(tsc["dom"])] = tsc["hvm"] is not None
+            if tsc["mode"] != _ALWAYS_EMULATED:
+                snapshot.tsc_hz = int(tsc["khz"]) * 1000
     return snapshot
 
 
