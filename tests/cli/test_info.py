@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from evtrace.cli import app
+from evtrace.tracefile.damage import DamageKind
 from evtrace.tracefile.records import encode
 from tests.tinytrace import hypercall, lost, sample, tiny_trace, window
 
@@ -101,13 +102,24 @@ def test_damage_goes_to_stderr_and_does_not_fail(tiny):
     assert [found["kind"] for found in as_json(tiny)["damage"]] == ["window_cut", "record_cut"]
 
 
-def test_every_kind_of_damage_is_in_the_schema(tmp_path):
+def test_many_kinds_of_damage_at_once_fit_the_schema(tmp_path):
     path = tmp_path / "tiny.bin"
     odd = encode(0x123, [], 5)
     first = window(0, odd, lost(1, 0, 0, 9, 6), hypercall(1, 4), hypercall(1, 5))
     path.write_bytes(tiny_trace(b"junk", first)[:-2])
-    kinds = {found["kind"] for found in as_json(path)["damage"]}
-    assert kinds == {"garbage", "unknown_class", "lost_records", "window_cut", "record_cut"}
+    assert [(found["kind"], found["offset"]) for found in as_json(path)["damage"]] == [
+        ("garbage", 0),
+        ("window_cut", 4),
+        ("unknown_class", 16),
+        ("lost_records", 28),
+        ("tsc_backwards", 56),
+        ("record_cut", 72),
+    ]
+
+
+def test_the_schema_names_every_kind_of_damage():
+    kinds = json.loads(SCHEMA.read_text())["properties"]["damage"]["items"]["properties"]["kind"]
+    assert kinds["enum"] == [kind.value for kind in DamageKind]
 
 
 @pytest.mark.parametrize(

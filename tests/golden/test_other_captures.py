@@ -65,3 +65,19 @@ def test_without_hypercall_records_a_call_has_its_probes_alone(imported):
     results, _ = replayed(imported, "pv_2l_sched_only")
 
     assert 0 == results.with_record
+
+
+def test_two_forms_on_one_host(imported):
+    results, trace = replayed(imported, "pv_mixed_forms_cross")
+    at_bind = [(r.dom, r.port, r.routes) for r in results.runs if r.cause.startswith("BIND")]
+
+    assert {0: 1, 1: 1, 2: 0} == trace.facts.forms
+    assert [(2, 9, (Route.UNMASK_RESEND,))] == at_bind
+
+
+def test_lost_records_cost_the_narrowing_of_calls_and_nothing_else(imported):
+    results, trace = replayed(imported, "pv_fifo_lost")
+
+    assert 25 == len(trace.reader.lost)
+    assert 291 == results.with_record
+    assert [(0, 33)] == [(r.dom, r.port) for r in results.runs if r.cause.startswith("BIND")]
