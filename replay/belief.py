@@ -10,12 +10,9 @@ from typing import NamedTuple
 from evtrace.guest import bits, queue, unmask
 from evtrace.guest.irq_names import port_by_name
 from evtrace.replay.calls import CHANGES_PORTS, Call
-from evtrace.replay.results import SnapshotCheck
-from evtrace.replay.snapshots import SeenChannel, SeenDomain
 from evtrace.replay.tokens import Channel
 from evtrace.xen.abi import (
     DOMID_SELF,
-    FIFO_DEFAULT_PRIORITY,
     FIFO_MASKED,
     PAGE_WORDS,
     EvtchnOp,
@@ -82,18 +79,22 @@ class Belief:
         self.machine = Machine(profile, record_memory=False)
         self.host_irqs: dict[int, Channel] = {}
         """The host's irq -> the port its PIRQ is bound to, as a snapshot showed it."""
-        self.start_tsc = 0
-        """Time of the first row or of the last seeding: what happened before is not known."""
         self._fifo = fifo or {}
         self._vcpus = vcpus or {}
         self._irq_names = irq_names or {}
         self._masked_at_init = masked_at_init
+        self._start_tsc = 0
+        self._known_since: dict[int, int] = {}
         self._complete: set[int] = set()  # domains whose port table is known
         self._assumed: set[Channel] = set()  # ports in use, bound to something unknown
 
     def begin(self, tsc: int) -> None:
         """Note the time of the first row; later ones change nothing."""
-        self.start_tsc = self.start_tsc or tsc
+        self._start_tsc = self._start_tsc or tsc
+
+    def known_since(self, dom: int) -> int:
+        """Give the time before which nothing is known of a domain: its snapshot's, or the start."""
+        return self._known_since.get(dom, self._start_tsc)
 
     def clone(self) -> "Belief":
         """Give an independent copy, to try an order of calls on."""
@@ -189,6 +190,22 @@ class Belief:
         self._map_words(domain, channel[1])
         domain.forget_port(channel[1])
         domain.seed_port(channel[1], named.state, notify_vcpu=named.vcpu, virq=named.virq)
+
+    def knows(self, dom: int) -> bool:
+        """Tell whether the port table of a domain is known."""
+        return dom in self._complete
+
+    def learn_table(self, dom: int, vcpus: int, tsc: int, *, fifo: bool | None) -> Domain:
+        """Take it that a snapshot of `tsc` shows all ports of a domain; gives it without any."""
+        if fifo is not None:
+            self._fifo.setdefault(dom, fifo)
+        domain = self.domain(dom, vcpus - 1)
+        for port in list(domain.ports):
+            domain.forget_port(port.number)
+        self._assumed = {channel for channel in self._assumed if channel[0] != dom}
+        self._complete.add(dom)
+        self._known_since[dom] = tsc
+        return domain
 
     def _is_known(self, channel: Channel) -> bool:
         return self._port(channel) is not None and channel not in self._assumed
@@ -367,91 +384,3 @@ class Belief:
         if dom in self.machine.domains:
             self.machine.destroy_domain(dom)
         self._assumed = {channel for channel in self._assumed if channel[0] != dom}
-
-    # --- snapshots ---------------------------------------------------------------------------
-
-    def knows(self, dom: int) -> bool:
-        """Tell whether the port table of a domain is known."""
-        return dom in self._complete
-
-    def seed(self, domains: list[SeenDomain]) -> None:
-        """Take the port tables of domains as snapshots of one time show them."""
-        for seen in domains:
-            self._seed_domain(seen)
-        for seen in domains:
-            for channel in seen.channels:
-                self._seed_channel(seen.dom, channel)
-
-    def check(self, seen: SeenDomain) -> SnapshotCheck:
-        """Hold a snapshot against the model's port table."""
-        domain = self.domain(seen.dom)
-        model = {
-            port.number: _describe(port) for port in domain.ports if port.state > PortState.RESERVED
-        }
-        snapshot = {channel.port: _describe_seen(channel) for channel in seen.channels}
-        differences = [
-            f"d{seen.dom}:{port} is {model.get(port, 'closed')} by the trace, "
-            f"{snapshot.get(port, 'closed')} in the snapshot"
-            for port in sorted(model.keys() | snapshot.keys())
-            if model.get(port) != snapshot.get(port)
-        ]
-        return SnapshotCheck(seen.dom, seen.tsc, len(snapshot), differences)
-
-    def _seed_domain(self, seen: SeenDomain) -> None:
-        if seen.fifo is not None:
-            self._fifo.setdefault(seen.dom, seen.fifo)
-        vcpus = max((channel.vcpu for channel in seen.channels), default=0)
-        domain = self.domain(seen.dom, vcpus)
-        for port in list(domain.ports):
-            if port.state > PortState.RESERVED:
-                domain.forget_port(port.number)
-        self._assumed = {channel for channel in self._assumed if channel[0] != seen.dom}
-        self._complete.add(seen.dom)
-        self.start_tsc = max(self.start_tsc, seen.tsc)
-
-    def _seed_channel(self, dom: int, seen: SeenChannel) -> None:
-        """Open a port as a snapshot shows it, and the other end in a domain without snapshot."""
-        if seen.state is PortState.PIRQ:
-            self.host_irqs[seen.peer_port] = (dom, seen.port)
-        self.domain(dom).seed_port(
-            seen.port,
-            seen.state,
-            notify_vcpu=seen.vcpu,
-            remote_dom=seen.peer,
-            remote_port=seen.peer_port,
-            virq=seen.peer,
-            pirq=seen.peer,
-            pending=bool(seen.pending),
-            masked=bool(seen.masked),
-            linked=seen.linked,
-            priority=FIFO_DEFAULT_PRIORITY if seen.priority is None else seen.priority,
-        )
-        if seen.state is PortState.INTERDOMAIN and seen.peer not in self._complete:
-            other = self.domain(seen.peer)
-            if other.port(seen.peer_port) is None:
-                other.seed_port(
-                    seen.peer_port,
-                    PortState.INTERDOMAIN,
-                    remote_dom=dom,
-                    remote_port=seen.port,
-                )
-
-
-def _describe(port: Port) -> str:
-    peers = {
-        PortState.UNBOUND: f" for d{port.remote_dom}",
-        PortState.INTERDOMAIN: f" to d{port.remote_dom}:{port.remote_port}",
-        PortState.PIRQ: f" {port.pirq}",
-        PortState.VIRQ: f" {port.virq}",
-    }
-    return f"{port.state.name.lower()}{peers.get(port.state, '')}"
-
-
-def _describe_seen(seen: SeenChannel) -> str:
-    peers = {
-        PortState.UNBOUND: f" for d{seen.peer}",
-        PortState.INTERDOMAIN: f" to d{seen.peer}:{seen.peer_port}",
-        PortState.PIRQ: f" {seen.peer}",
-        PortState.VIRQ: f" {seen.peer}",
-    }
-    return f"{seen.state.name.lower()}{peers.get(seen.state, '')}"

@@ -14,6 +14,7 @@ from evtrace.replay.calls import Call, CallPairing
 from evtrace.replay.order import explaining_order
 from evtrace.replay.results import Results
 from evtrace.replay.runs import Runs
+from evtrace.replay.seeding import check, seed
 from evtrace.replay.snapshots import SnapshotCollector
 from evtrace.replay.tokens import Channel, Token, TokenBook
 from evtrace.timeline import Kind, Row
@@ -328,8 +329,8 @@ class Follow:
         for domains in self._snapshots.finished():
             new = [seen for seen in domains if not self._belief.knows(seen.dom)]
             known = [seen for seen in domains if self._belief.knows(seen.dom)]
-            self.results.snapshot_checks += [self._belief.check(seen) for seen in known]
-            self._belief.seed(new)
+            self.results.snapshot_checks += [check(self._belief, seen) for seen in known]
+            seed(self._belief, new)
             for seen in new:
                 self._runs.pending_before(seen)
 

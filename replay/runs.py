@@ -212,7 +212,7 @@ class Runs:
 
     def _since(self, channel: Channel) -> int:
         """Give the time since which an event can have been set: bound, consumed, or the start."""
-        times = [self._belief.start_tsc]
+        times = [self._belief.known_since(channel[0])]
         times += [self._bound[channel]] if channel in self._bound else []
         last = self._tokens.last_consumed(channel)
         times += [last] if last is not None else []

@@ -23,6 +23,8 @@ class SeenChannel:
     pending: bool | None
     masked: bool | None
     linked: bool
+    xen_consumer: bool = False
+    """The hypervisor itself holds the port inside the domain."""
 
 
 @dataclass(slots=True)
@@ -82,5 +84,6 @@ class SnapshotCollector:
                 pending=ChannelBits.PENDING in bits if known else None,
                 masked=ChannelBits.MASKED in bits if known else None,
                 linked=ChannelBits.LINKED in bits,
+                xen_consumer=ChannelBits.XEN_CONSUMER in bits,
             ),
         )

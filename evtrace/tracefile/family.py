@@ -127,6 +127,8 @@ class ChannelBits(IntFlag):
     FIFO = 0x1000
     """The snapshot showed that the domain uses the FIFO form."""
     FORM_KNOWN = 0x2000
+    XEN_CONSUMER = 0x4000
+    """The hypervisor itself holds the port inside the domain."""
 
 
 KIND_WORDS: dict[Kind, tuple[str, ...]] = {

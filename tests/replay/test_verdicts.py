@@ -3,6 +3,7 @@
 import pytest
 
 from evtrace.timeline import Kind, RecordClass
+from evtrace.tracefile.family import ChannelBits
 from evtrace.verdicts import Cause, Fate, Route
 from evtrace.xen.abi import EvtchnOp
 from tests.timeline_builder import INTERDOMAIN, PIRQ, UNBOUND, VIRQ, Script, connected
@@ -327,3 +328,15 @@ def test_a_clearing_that_was_not_seen_is_inferred_from_the_run():
 
     assert run.cause is Cause.SEND
     assert run.evidence == "inferred(the clearing of its pending bit was not seen)"
+
+
+def test_a_send_that_the_hypervisor_takes():
+    script = connected()
+    last = script.rows[-1]  # d1:1
+    script.rows[-1] = last._replace(a1=last.a1 | ChannelBits.XEN_CONSUMER)
+    script.send(10, 12, 1)
+
+    results = script.replay()
+
+    assert fates(results) == [Fate.XEN_CONSUMER]
+    assert results.divergences == []

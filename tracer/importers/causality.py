@@ -1,8 +1,8 @@
 """Causality: what sends and the handlers they cause say of the offset between two clocks.
 
-A handler of an interdomain port runs because the peer sent: after the pending bit was last cleared
-(before the first run: after the text began) and before the handler. Each run so allows a set of
-offsets, those with which the peer was not observed at that time included.
+A handler of an interdomain port runs because the peer sent: after the pending bit was last cleared,
+as far as that was seen, and before the handler. Each run so allows a set of offsets, those with
+which the peer was not observed at that time included.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,34 +94,30 @@ def bounds(dom: int, own: Activity, other_dom: int, other: Activity, peers: Peer
     for port, mine in own.ports.items():
         peer = peers.get((dom, port))
         theirs = other.ports.get(peer[1]) if peer is not None and peer[0] == other_dom else None
-        if theirs is None:
-            continue
-        found += [
-            Bound(_window(run, theirs.sends), _outside(run, other.span))
-            for run in _windows(mine, own.span)
-        ]
-        found += [
-            _mirrored(Bound(_window(run, mine.sends), _outside(run, own.span)))
-            for run in _windows(theirs, other.span)
-        ]
+        if theirs is not None:
+            found += [_bound(run, theirs.sends, other.span) for run in _windows(mine)]
+            found += [_mirrored(_bound(run, mine.sends, own.span)) for run in _windows(theirs)]
     return found
 
 
-def _windows(port: PortActivity, span: Interval) -> Iterator[Interval]:
-    """Give the time in which the send of each run was made: since the clearing before it."""
-    before = [] if port.is_new else [(span[0], span[0])]
-    for (cleared, _), (_, entered) in pairwise([*before, *port.runs]):
+def _windows(port: PortActivity) -> Iterator[tuple[int | None, int]]:
+    """Give for each run the time of the clearing before it, and its own."""
+    if port.runs and not port.is_new:
+        yield None, port.runs[0][1]
+    for (cleared, _), (_, entered) in pairwise(port.runs):
         yield cleared, entered
 
 
-def _window(run: Interval, sends: list[Interval]) -> list[Interval]:
-    """Give the offsets, sender's = runner's + offset, with which some send lies in the window."""
-    return union((before - run[1], behind - run[0]) for before, behind in sends)
-
-
-def _outside(run: Interval, span: Interval) -> list[Interval]:
-    """Give the offsets with which the window is not wholly in what was observed."""
-    return union([(-FOREVER, span[0] - run[0]), (span[1] - run[1], FOREVER)])
+def _bound(window: tuple[int | None, int], sends: list[Interval], observed: Interval) -> Bound:
+    """Give the offsets, sender's TSC = runner's + offset, that a run's window allows."""
+    cleared, entered = window
+    caused = [
+        (before - entered, FOREVER if cleared is None else behind - cleared)
+        for before, behind in sends
+    ]
+    starts_earlier = (-FOREVER, observed[0] - (entered if cleared is None else cleared))
+    ends_later = (observed[1] - entered, FOREVER)
+    return Bound(union(caused), union([starts_earlier, ends_later]))
 
 
 def _mirrored(bound: Bound) -> Bound:

@@ -33,7 +33,7 @@ CHANCE = 0.001
 TOLERATED = 0.001
 """Share of events that may seem to be at the wrong time: a record can be lost without a trace."""
 
-TOLERATED_BOUNDS = 0.1
+TOLERATED_BOUNDS = 0.05
 """Share of handlers that may seem to run without a send: a guest can pend its own ports."""
 
 FEWEST_RUNS = 2
@@ -158,7 +158,7 @@ class _Domain:
         domain's clock is taken for the host's; an HVM guest's never is without a reason.
         """
         told = self._evidence(0).judged > 0
-        if not told and _violations(linked, 0) <= len(linked) * TOLERATED_BOUNDS:
+        if not told and _violations(linked, 0) <= int(len(linked) * TOLERATED_BOUNDS):
             caused = _caused(linked, 0)
             if caused >= FEWEST_RUNS:
                 return Clock(ClockKind.HOST, evidence=_followed(caused))
@@ -261,16 +261,20 @@ class _Domain:
 
 
 def _by_causality(linked: list[Bound]) -> Clock | None:
-    """Give the one set of offsets with which handlers follow their sends, if there is one."""
-    regions = [
+    """Give the interval of all offsets with which handlers follow their sends, if it ends."""
+    tolerated = int(len(linked) * TOLERATED_BOUNDS)
+    caused = [interval for bound in linked for interval in bound.caused]
+    left = [
         region
-        for region in deepest(interval for bound in linked for interval in bound.caused)
-        if _violations(linked, _middle([region])) <= len(linked) * TOLERATED_BOUNDS
+        for region in deepest(caused, tolerated)
+        if _violations(linked, _middle([region])) <= tolerated
     ]
-    if len(regions) != 1 or max(map(abs, regions[0])) >= FOREVER // 2:
+    if not left or max(map(abs, _hull(left))) >= FOREVER // 2:
         return None
-    caused = _caused(linked, _middle(regions))
-    return Clock(ClockKind.OFFSET, regions[0], _followed(caused)) if caused >= FEWEST_RUNS else None
+    follow = _caused(linked, _middle(left))
+    if follow < FEWEST_RUNS:
+        return None
+    return Clock(ClockKind.OFFSET, _hull(left), _followed(follow))
 
 
 def _caused(linked: list[Bound], offset: int) -> int:

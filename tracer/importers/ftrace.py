@@ -96,7 +96,7 @@ def parse_ftrace(name: str, text: Iterable[str]) -> FtraceText:
             _settle_strange(parsed, strange)
             parsed.lines.append(_event(name, number, match))
         elif _header(parsed, number, line):
-            is_ftrace = True
+            is_ftrace = is_ftrace or line.startswith("# tracer:")
         elif _CUT_LINE.match(line):
             parsed.complain(number, line)
         elif _CONSOLE.match(line):

@@ -235,8 +235,10 @@ class _Translation:
         port = self._number(line, "port")
         name, last = self._memory_lines.get(line.cpu, ("", None))
         if last is not None and name == line.name and (last.port is None) != (port is None):
-            last.port = last.port if port is None else port  # two tracers on one function
-            del self._memory_lines[line.cpu]
+            del self._memory_lines[line.cpu]  # two tracers on one function
+            if port is not None:
+                last.port = port
+                self._name_portless(line, port=port)
             return
         self._trace.classes |= RecordClass.MEMORY
         event = self._add(line, _MEMORY_KINDS[memory[2]])
@@ -257,6 +259,7 @@ class _Translation:
             event.port = task.binds[-1].port
         elif task.unbinding is not None:
             event.irq = task.unbinding[0]
+            task.unbinding = (event.irq, line.tsc)
         elif event.kind is not Kind.CLEAR:
             task.portless.append(event)
 

@@ -47,19 +47,18 @@ def holds(intervals: list[Interval], at: int) -> bool:
     return place < len(intervals) and intervals[place][0] <= at
 
 
-def deepest(intervals: Iterable[Interval]) -> list[Interval]:
-    """Give the set of places that most of the intervals cover, where they overlap freely."""
+def deepest(intervals: Iterable[Interval], slack: int = 0) -> list[Interval]:
+    """Give the set of places that most of the intervals cover, or all but `slack` as many."""
     edges: list[tuple[int, int]] = []
     for lo, hi in intervals:
         if lo <= hi:
             edges += [(lo, 1), (hi + 1, -1)]
     edges.sort()
-    depth = best = 0
-    found: list[Interval] = []
+    depth = 0
+    profile: list[tuple[int, Interval]] = []
     for (at, step), (following, _) in pairwise(edges):
         depth += step
-        if following > at and depth > best:
-            best, found = depth, []
-        if following > at and depth == best:
-            found.append((at, following - 1))
-    return union(found)
+        if following > at:
+            profile.append((depth, (at, following - 1)))
+    enough = max((depth for depth, _ in profile), default=0) - slack
+    return union(interval for depth, interval in profile if depth >= max(1, enough))

@@ -109,25 +109,25 @@ def _extend(occupancy: Occupancy, batch: pl.DataFrame) -> None:
 
 
 def _running(occupancy: Occupancy, rows: pl.DataFrame, began: dict[int, int]) -> None:
-    """Collect when vCPUs ran: on a pCPU until another one starts there, or records are lost.
+    """Collect when vCPUs ran: on a pCPU until one stops or starts there, or records are lost.
 
     Who is said to stop first ran there since the pCPU's records begin; who LOST_RECORDS names
     runs when it is written.
     """
     changes = rows.filter(_STARTS | _STOPS | (_KIND == Kind.LOST))
     is_first = pl.col("pcpu") != pl.col("pcpu").shift(1).fill_null(-1)
-    marks = changes.filter(_STARTS | (_KIND == Kind.LOST) | is_first)
-    at_start = ~_STARTS & (_KIND != Kind.LOST)
+    stops_first = is_first & _STOPS
     since = (
-        pl.when(at_start)
+        pl.when(stops_first)
         .then(pl.col("pcpu").replace_strict(began, return_dtype=pl.Int64))
         .when(_KIND == Kind.LOST)
         .then("tsc_hi")
         .otherwise("tsc_lo")
     )
-    until = pl.col("tsc_lo").shift(-1).over("pcpu").fill_null(occupancy.last_tsc)
-    spans = marks.with_columns(since=since, until=until).filter(pl.col("dom") < DOMID_SELF)
-    _collect(occupancy.running, spans)
+    following = pl.col("tsc_lo").shift(-1).over("pcpu").fill_null(occupancy.last_tsc)
+    until = pl.when(stops_first).then("tsc_lo").otherwise(following)
+    spans = changes.with_columns(since=since, until=until, runs=~_STOPS | is_first)
+    _collect(occupancy.running, spans.filter(pl.col("runs") & (pl.col("dom") < DOMID_SELF)))
 
 
 def _in_guest(occupancy: Occupancy, rows: pl.DataFrame) -> None:

@@ -187,6 +187,7 @@ def _channel_words(channel: Channel, number: int, fifo: bool | None) -> list[int
         bits |= ChannelBits.PENDING if channel.pending else _NOTHING
         bits |= ChannelBits.MASKED if channel.masked else _NOTHING
         bits |= ChannelBits.LINKED if channel.linked else _NOTHING
+        bits |= ChannelBits.XEN_CONSUMER if channel.xen_consumer else _NOTHING
     if fifo is not None:
         bits |= ChannelBits.FORM_KNOWN | (ChannelBits.FIFO if fifo else _NOTHING)
     return [
