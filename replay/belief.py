@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from evtrace.guest import bits, queue, unmask
 from evtrace.guest.irq_names import port_by_name
-from evtrace.replay.calls import CHANGES_PORTS, Call
+from evtrace.replay.calls import Call
 from evtrace.replay.tokens import Channel
 from evtrace.xen.abi import (
     DOMID_SELF,
@@ -259,10 +259,9 @@ class Belief:
         """Give the domain in whose table an allocating call opens a port."""
         return self.target(call) if call.op == EvtchnOp.ALLOC_UNBOUND else call.dom
 
-    def doubt(self, call: Call) -> None:
-        """Take note of a call whose effect is not known: tables it may have changed are open."""
-        if call.op in CHANGES_PORTS:
-            self._complete -= call.touches()
+    def doubt(self, doms: set[int]) -> None:
+        """Note that the port tables of domains may have changed unseen."""
+        self._complete -= doms
 
     def follow_observed(self, call: Call, answer: Answer) -> None:
         """After a divergence, go on from what Xen really answered, as far as it tells."""

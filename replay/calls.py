@@ -107,8 +107,8 @@ class _Slot:
 class CallPairing:
     """Turns rows into rows and `Call`s, in the order in which they can have taken effect.
 
-    CALL_ENTER and CALL_EXIT rows become calls; a HYPERCALL row that belongs to one goes into it,
-    any other stays a row.
+    CALL_ENTER and CALL_EXIT rows become calls; a HYPERCALL row that belongs to one goes into it.
+    Any other stays a row: a CALL_EXIT whose entry was not seen, too.
     """
 
     def __init__(self, rows: Iterable[Row], held_rows: int = HELD_ROWS) -> None:
@@ -196,7 +196,8 @@ class CallPairing:
     def _close(self, row: Row) -> None:
         call = self._match(row)
         if call is None:
-            return  # it was entered before the capture: its arguments are not known
+            self._held.append(_Slot(row))  # its entry was not seen: nothing tells its arguments
+            return
         call.exit = row
         if call.record is None and call.vcpu != row.vcpu:
             self._claim_after_migration(call, row)

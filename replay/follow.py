@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from evtrace.replay import comparison
 from evtrace.replay.belief import Belief
-from evtrace.replay.calls import Call, CallPairing
+from evtrace.replay.calls import CHANGES_PORTS, Call, CallPairing
 from evtrace.replay.order import explaining_order
 from evtrace.replay.results import Results
 from evtrace.replay.runs import Runs
@@ -81,6 +81,7 @@ class Follow:
         self._wanting: list[tuple[list[str], int]] = []  # `around` lists that want records after
         self._steps = {
             Kind.HYPERCALL: self._uncovered,
+            Kind.CALL_EXIT: self._returned,
             Kind.IRQ_HANDLED: self._irq_handled,
             Kind.DOMAIN_CREATED: self._domain_created,
             Kind.DOMAIN_DESTROYED: self._domain_destroyed,
@@ -142,7 +143,7 @@ class Follow:
         self.results.with_record += call.record is not None
         if call.args is None:
             self.results.unknown += 1
-            self._belief.doubt(call)
+            self._doubt(call)
             return
         send = self._sent(call) if call.op == EvtchnOp.SEND else None
         adopted = self._belief.prepare(call)
@@ -153,10 +154,15 @@ class Follow:
         self._compare(call, answer, adopted)
         self._after(call, answer)
 
+    def _doubt(self, call: Call) -> None:
+        """Take note of a call that may or may not have changed port tables."""
+        if call.op in CHANGES_PORTS:
+            self._belief.doubt(call.touches())
+
     def _compare(self, call: Call, answer: Answer, adopted: str) -> None:
         if call.rc is None:
             self.results.unknown += 1
-            self._belief.doubt(call)
+            self._doubt(call)
         elif adopted:
             self.results.adopted += 1
             self.results.adoptions[adopted] = self.results.adoptions.get(adopted, 0) + 1
@@ -255,6 +261,13 @@ class Follow:
         self.results.hypercalls += 1
         self.results.uncovered += 1
         self.results.uncovered_by_vcpu[row.dom, row.vcpu] += 1
+
+    def _returned(self, row: Row) -> None:
+        """Count a call whose entry, and so its arguments, were not seen."""
+        self.results.hypercalls += 1
+        self.results.unknown += 1
+        if row.op in CHANGES_PORTS:
+            self._belief.doubt({row.dom or 0})
 
     def _handler_enter(self, row: Row) -> None:
         run = self._runs.handler_enter(row)

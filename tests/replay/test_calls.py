@@ -166,3 +166,15 @@ def test_after_a_divergence_the_replay_goes_on_from_what_xen_answered():
     script.send(20, 22, 3)
 
     assert len(script.replay().divergences) == 1
+
+
+def test_a_return_whose_entry_was_not_seen_is_an_unknown_hypercall():
+    script = empty_domain()
+    script.call(10, 12, BIND_IPI, 0, out=(1,))
+    del script.rows[-2]  # its entry
+    script.call(20, 22, BIND_IPI, 0, out=(2,))
+
+    results = script.replay()
+
+    assert (2, 1, []) == (results.hypercalls, results.unknown, results.divergences)
+    assert results.adopted == 1
