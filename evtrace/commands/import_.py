@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from evtrace.tracefile.family import Timing
     from evtrace.tracer.importers.assembly import Outcome, Sources
-    from evtrace.tracer.importers.guest import GuestTrace
+    from evtrace.tracer.importers.events import GuestTrace
     from evtrace.tracer.importers.snapshots import Snapshot
 
 

@@ -179,11 +179,11 @@ class Domain:
 
     def enter_fifo(self, form: Fifo) -> None:
         """Switch to FIFO: pending bits are saved, all priorities the default. setup_ports."""
-        old = self.two_level
-        for port in self.ports[1 : old.limit]:
-            if old.pending(port.number):
-                port.saved_pending = True
+        for port in self.ports[1 : self.two_level.limit]:
             form.init_port(port)
+        for number in self.two_level.pending_ports():
+            if 0 < number < len(self.ports):
+                self.ports[number].saved_pending = True
         self.form = self.fifo = form
 
     def leave_fifo(self) -> None:

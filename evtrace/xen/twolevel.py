@@ -1,5 +1,6 @@
 """The 2-level form: bit maps for pending and mask, one selector word per vCPU (event_2l.c)."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from evtrace.xen.abi import FormName
@@ -69,6 +70,16 @@ class TwoLevel(Form):
         """Find the bit in evtchn_pending; every port of the form has one."""
         word, shift = divmod(number, self.domain.word_bits)
         return PENDING_BASE + word, 1 << shift
+
+    def pending_ports(self) -> Iterator[int]:
+        """Name all ports whose pending bit is set, whether they exist or not."""
+        word_bits = self.domain.word_bits
+        for word in range(word_bits):
+            bits = self.domain.memory.read(PENDING_BASE + word)
+            while bits:
+                lowest = bits & -bits
+                bits ^= lowest
+                yield word * word_bits + lowest.bit_length() - 1
 
     def mask_bit(self, number: int) -> Bit:
         """Find the bit in evtchn_mask; every port of the form has one."""

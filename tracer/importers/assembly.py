@@ -12,7 +12,7 @@ from evtrace.tracefile.family import FACTS_STREAM, FIRST_GUEST_STREAM, Timing
 from evtrace.tracefile.reader import TraceReader, open_trace
 from evtrace.tracefile.writer import TraceWriter
 from evtrace.tracer.importers.clocks import Clock, find_clocks
-from evtrace.tracer.importers.guest import GuestEvent, GuestTrace
+from evtrace.tracer.importers.events import GuestEvent, GuestTrace
 from evtrace.tracer.importers.occupancy import Occupancy, read_occupancy
 from evtrace.tracer.importers.placement import Placed, merged_windows
 from evtrace.tracer.importers.snapshots import AFTER, BEFORE, Snapshot

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from evtrace.timeline import Kind
-from evtrace.tracer.importers.guest import GuestTrace
+from evtrace.tracer.importers.events import GuestTrace
 from evtrace.tracer.importers.intervals import FOREVER, Interval, union
 from evtrace.tracer.importers.snapshots import Snapshot
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, PortState

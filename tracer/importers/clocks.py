@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from evtrace.tracer.importers.causality import Bound, bounds, find_peers, read_activity
-from evtrace.tracer.importers.guest import GuestEvent, GuestTrace
+from evtrace.tracer.importers.events import GuestEvent, GuestTrace
 from evtrace.tracer.importers.intervals import (
     FOREVER,
     Interval,

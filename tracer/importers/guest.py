@@ -6,21 +6,21 @@ on the vCPU, of the bind or unbind in progress, or of the next line of the task 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evtrace.timeline import Kind, RecordClass
 from evtrace.tracer.importers.calls import (
-    CallPairs,
     ProbedCall,
     is_entry,
     is_readable,
     is_return,
     number,
 )
-from evtrace.tracer.importers.dispatch import UPCALL_DEPTH, Dispatch, VcpuContext
+from evtrace.tracer.importers.dispatch import UPCALL_DEPTH, VcpuContext
+from evtrace.tracer.importers.events import GuestEvent, GuestTrace
 from evtrace.tracer.importers.ftrace import FtraceText, Line
-from evtrace.tracer.importers.irqs import IrqMap
+from evtrace.tracer.importers.tasks import TaskContext
+from evtrace.tracer.importers.tasks import is_return as returns
 from evtrace.xen.abi import EvtchnOp, Virq
 
 if TYPE_CHECKING:
@@ -34,53 +34,8 @@ _MEMORY_KINDS = {
     "set_pending": Kind.SET,
 }
 _TIMER = re.compile(r"timer(\d+)$")
-_RETURN = re.compile(r"(?:_ret|_return)$")
 _HVM_ENTRY = re.compile(r"(?:__|asm_)?sysvec_xen_hvm_callback$|xen_hvm_callback_vector$")
 _PV_ENTRY = re.compile(r"(?:__)?xen_pv_evtchn_do_upcall$|(?:exc|asm_exc)_xen_hypervisor_callback$")
-_NOTHING = RecordClass(0)
-
-
-@dataclass(slots=True)
-class GuestEvent:
-    """One event of a domain, in its own TSC."""
-
-    tsc: int
-    vcpu: int
-    kind: Kind
-    port: int | None = None
-    irq: int | None = None
-    words: tuple[int, ...] = ()
-    """Words that are neither port nor irq."""
-    call: ProbedCall | None = None
-    dispatch: Dispatch | None = None
-    """The event being handled, which tells the port if nothing else does."""
-
-
-@dataclass(slots=True)
-class GuestTrace:
-    """Everything one domain's text tells."""
-
-    text: FtraceText
-    events: list[GuestEvent] = field(default_factory=list)
-    calls: CallPairs = field(default_factory=CallPairs)
-    irqs: IrqMap = field(default_factory=IrqMap)
-    classes: RecordClass = _NOTHING
-    fifo: bool | None = None
-    """The form whose functions were seen."""
-    is_hvm: bool | None = None
-    """How upcalls reach it: by vector (HVM, PVH) or by callback (PV)."""
-    other_irqs: int = 0
-    """Handler entries of irqs that are no event channels."""
-
-    @property
-    def vcpus(self) -> int:
-        """Number of vCPUs that the text shows."""
-        return max((line.cpu for line in self.text.lines), default=-1) + 1
-
-    @property
-    def runs(self) -> int:
-        """Number of handler runs."""
-        return sum(event.kind is Kind.HANDLER_ENTER for event in self.events)
 
 
 def read_guest(text: FtraceText, timer_ports: Mapping[int, int]) -> GuestTrace:
@@ -88,32 +43,12 @@ def read_guest(text: FtraceText, timer_ports: Mapping[int, int]) -> GuestTrace:
     return _Translation(text, timer_ports).run()
 
 
-@dataclass(slots=True)
-class _Bind:
-    """A binding function that has not returned."""
-
-    function: str
-    tsc: int
-    port: int | None
-
-
-@dataclass(slots=True)
-class _Task:
-    """What the kernel is in the midst of on behalf of a task, or of an interrupt on top of it."""
-
-    binds: list[_Bind] = field(default_factory=list)
-    unbinding: tuple[int, int] | None = None
-    """(irq, TSC) of an unbind that has not closed its port yet."""
-    portless: list[GuestEvent] = field(default_factory=list)
-    """Masks and unmasks that wait for the line that names their port."""
-
-
 class _Translation:
     def __init__(self, text: FtraceText, timer_ports: Mapping[int, int]) -> None:
         self._trace = GuestTrace(text)
         self._timer_ports = dict(timer_ports)
         self._vcpus: dict[int, VcpuContext] = {}
-        self._tasks: dict[tuple[str, bool], _Task] = {}
+        self._tasks: dict[tuple[str, bool], TaskContext] = {}
         self._memory_lines: dict[int, tuple[str, GuestEvent]] = {}  # vCPU -> if it was its last
         self._steps: dict[str, Callable[[Line], None]] = {
             "handle_irq_for_port": self._dispatch,
@@ -150,7 +85,7 @@ class _Translation:
             step(line)
         elif is_entry(line) or is_return(line):
             self._probe(line)
-        elif line.name.startswith("bind_"):
+        elif line.name.startswith("bind_") and not line.caller:
             self._bind(line)
 
     def _leave_irq(self, line: Line) -> None:
@@ -161,8 +96,8 @@ class _Translation:
     def _vcpu(self, cpu: int) -> VcpuContext:
         return self._vcpus.setdefault(cpu, VcpuContext())
 
-    def _task(self, line: Line) -> _Task:
-        return self._tasks.setdefault(line.context, _Task())
+    def _task(self, line: Line) -> TaskContext:
+        return self._tasks.setdefault(line.context, TaskContext(self._trace.irqs))
 
     def _add(self, line: Line, kind: Kind) -> GuestEvent:
         event = GuestEvent(line.tsc, line.cpu, kind)
@@ -238,30 +173,25 @@ class _Translation:
             del self._memory_lines[line.cpu]  # two tracers on one function
             if port is not None:
                 last.port = port
-                self._name_portless(line, port=port)
+                self._task(line).name(port=port)
             return
         self._trace.classes |= RecordClass.MEMORY
         event = self._add(line, _MEMORY_KINDS[memory[2]])
         event.port = port
         self._memory_lines[line.cpu] = (line.name, event)
         if port is not None:
-            self._name_portless(line, port=port)
+            self._task(line).name(port=port)
         else:
             self._find_port(line, event)
 
     def _find_port(self, line: Line, event: GuestEvent) -> None:
-        task, vcpu = self._task(line), self._vcpu(line.cpu)
+        vcpu = self._vcpu(line.cpu)
         if event.kind is Kind.CLEAR and line.in_irq is not False:
             event.dispatch = vcpu.clear()
         elif event.kind is Kind.MASK and self._acknowledges(line, vcpu):
             event.dispatch = vcpu.acknowledge()
-        elif task.binds:
-            event.port = task.binds[-1].port
-        elif task.unbinding is not None:
-            event.irq = task.unbinding[0]
-            task.unbinding = (event.irq, line.tsc)
-        elif event.kind is not Kind.CLEAR:
-            task.portless.append(event)
+        else:
+            self._task(line).access(event)
 
     @staticmethod
     def _acknowledges(line: Line, vcpu: VcpuContext) -> bool:
@@ -273,12 +203,6 @@ class _Translation:
             return False
         handling = dispatch is not None and not dispatch.exited
         return handling and line.in_irq is not False
-
-    def _name_portless(self, line: Line, port: int | None = None, irq: int | None = None) -> None:
-        task = self._task(line)
-        for event in task.portless:
-            event.port, event.irq = port, irq
-        task.portless.clear()
 
     # --- calls and binding -----------------------------------------------------------------------
 
@@ -296,34 +220,32 @@ class _Translation:
         self._add(line, Kind.CALL_ENTER).call = call
         port = call.port_acted_on()
         if port is not None:
-            self._name_portless(line, port=port)
+            self._task(line).name(port=port)
         elif line.in_irq is False:
-            self._task(line).portless.clear()  # other business: no line will name their port
+            self._task(line).name()  # other business: no line will name their port
 
     def _returned(self, line: Line, call: ProbedCall) -> None:
         self._add(line, Kind.CALL_EXIT).call = call
         task, made = self._task(line), call.port_made()
-        if made is not None and task.binds and task.binds[-1].port is None:
-            task.binds[-1].port = made
-        if made is not None and call.op == EvtchnOp.BIND_VIRQ:
-            arguments = call.arguments()
-            if len(arguments) == 2 and arguments[0] == Virq.TIMER:
-                self._timer_ports[arguments[1]] = made
-        if call.op == EvtchnOp.CLOSE and task.unbinding is not None:
-            self._trace.irqs.unbind(task.unbinding[0], line.tsc)
-            task.unbinding = None
+        if made is not None:
+            task.made(made)
+            self._note_timer(call, made)
+        if call.op == EvtchnOp.CLOSE:
+            task.closed(line.tsc)
+
+    def _note_timer(self, call: ProbedCall, port: int) -> None:
+        """Learn the port of a vCPU's timer from the call that bound it."""
+        match call.op, call.arguments():
+            case EvtchnOp.BIND_VIRQ, (Virq.TIMER, vcpu):
+                self._timer_ports[vcpu] = port
 
     def _bind(self, line: Line) -> None:
         """Learn irq and port from the probes on a function that binds and on its return."""
-        self._settle_unbinding(self._task(line))
-        binds = self._task(line).binds
-        if not _RETURN.search(line.name):
-            binds.append(_Bind(line.name, line.tsc, self._number(line, "port", "evtchn")))
+        task = self._task(line)
+        if not returns(line.name):
+            task.start_bind(line.name, line.tsc, self._number(line, "port", "evtchn"))
             return
-        irq, function = self._number(line, "irq"), _RETURN.sub("", line.name)
-        while binds and binds[-1].function != function:
-            binds.pop()  # its return was lost
-        bind = binds.pop() if binds else None
+        irq, bind = self._number(line, "irq"), task.end_bind(line.name)
         if bind is None or bind.port is None or irq is None or irq < 0:
             return
         self._trace.irqs.bind(irq, bind.port, bind.tsc)
@@ -331,19 +253,10 @@ class _Translation:
         event.irq, event.port = irq, bind.port
 
     def _unbind(self, line: Line) -> None:
-        irq, task = self._number(line, "irq"), self._task(line)
-        if irq is None:
-            return
-        self._settle_unbinding(task)
-        task.unbinding = (irq, line.tsc)
-        self._name_portless(line, irq=irq)
-        self._add(line, Kind.IRQ_UNBOUND).irq = irq
-
-    def _settle_unbinding(self, task: _Task) -> None:
-        """End an irq's time at its unbind if the call that closed its port was not seen."""
-        if task.unbinding is not None:
-            self._trace.irqs.unbind(*task.unbinding)
-            task.unbinding = None
+        irq = self._number(line, "irq")
+        if irq is not None:
+            self._task(line).start_unbind(irq, line.tsc)
+            self._add(line, Kind.IRQ_UNBOUND).irq = irq
 
     def _note_kernel(self, line: Line) -> None:
         """Learn the form and the type of the domain from the names of its functions."""
@@ -358,7 +271,7 @@ class _Translation:
         """Give each event its port, now that the whole text has told the irqs."""
         trace = self._trace
         for task in self._tasks.values():
-            self._settle_unbinding(task)
+            task.settle_unbind()
         for event in trace.events:
             if event.port is None:
                 event.port = self._resolved(event)

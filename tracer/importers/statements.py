@@ -19,7 +19,7 @@ from evtrace.tracefile.family import (
     Timing,
 )
 from evtrace.tracer.importers.clocks import Clock, ClockKind
-from evtrace.tracer.importers.guest import GuestTrace
+from evtrace.tracer.importers.events import GuestTrace
 from evtrace.tracer.importers.intervals import Interval, union
 from evtrace.tracer.importers.occupancy import Occupancy
 from evtrace.tracer.importers.snapshots import Channel, Snapshot

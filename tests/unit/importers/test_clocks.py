@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from evtrace.timeline import Kind
 from evtrace.tracer.importers.clocks import ClockKind, find_clocks
+from evtrace.tracer.importers.events import GuestEvent, GuestTrace
 from evtrace.tracer.importers.ftrace import FtraceText
-from evtrace.tracer.importers.guest import GuestEvent, GuestTrace
 from evtrace.tracer.importers.intervals import deepest, intersection, union
 from evtrace.tracer.importers.occupancy import Occupancy, Spans
 
@@ -29,12 +29,12 @@ def test_sets_of_intervals_are_sets_of_points(one, other):
     assert left == sorted(left)
 
 
-@given(intervals.filter(bool))
-def test_the_deepest_places_are_those_covered_most(given_intervals):
+@given(intervals.filter(bool), st.integers(0, 3))
+def test_the_deepest_places_are_those_covered_most(given_intervals, slack):
     depth = {at: sum(lo <= at <= hi for lo, hi in given_intervals) for at in range(60)}
-    most = max(depth.values())
+    enough = max(1, max(depth.values()) - slack)
 
-    assert points(deepest(given_intervals)) == {at for at, d in depth.items() if d == most}
+    assert points(deepest(given_intervals, slack)) == {at for at, d in depth.items() if d >= enough}
 
 
 def spans(*pairs):

@@ -15,10 +15,15 @@ class Text:
     def __init__(self):
         self.lines = []
 
-    def add(self, *events, cpu=0, task="bash-7"):
+    def add(self, *events, cpu=0, task="bash-7", flags="d.h1."):
         for event in events:
             tsc = 1000 + 10 * len(self.lines)
-            self.lines.append(f"  {task} [{cpu:03}] d.h1. {tsc}: {event}\n")
+            self.lines.append(f"  {task} [{cpu:03}] {flags} {tsc}: {event}\n")
+        return self
+
+    def note(self, line):
+        """Add a line that is no event."""
+        self.lines.append(f"{line}\n")
         return self
 
     def read(self, timers=None):
@@ -185,10 +190,162 @@ def test_the_drivers_verdict_is_covered_only_if_its_flags_are_seen():
     assert RecordClass.EOI not in bare.classes
 
 
-def test_values_that_are_no_numbers_do_no_harm():
+def test_values_that_are_no_numbers_do_no_harm_and_are_counted():
     text = Text().add("f_pre: (f) cmd=(fault) w0=0x1", "g_pre: (f) cmd=4 w0=(fault)")
     text.add("irq_handler_entry: irq=x name=y", "handle_irq_for_port: (f) port=?")
+    guest = text.read()
 
-    (call_seen,) = text.read().calls.calls
+    (call_seen,) = guest.calls.calls
 
     assert [] == call_seen.argument_words()
+    assert 3 == guest.text.unparsed.total()
+    assert "line 1: f_pre: cmd=(fault) w0=0x1" in guest.text.examples.values()
+
+
+def test_where_events_were_lost_an_open_call_ends_only_with_its_own_arguments():
+    def read(returned):
+        text = Text().add(call(4, 1)).note("CPU:0 [LOST 9 EVENTS]").add(call(4, returned, rc=0))
+        return text.read()
+
+    assert [(1, 1), (2, 0)] == [(len(g.calls.calls), g.calls.paired) for g in map(read, (1, 2))]
+
+
+def test_a_loss_on_another_cpu_leaves_a_call_in_peace():
+    text = Text().add(call(4, 1)).note("CPU:1 [LOST 9 EVENTS]").add(call(4, 2, rc=0))
+
+    assert 1 == text.read().calls.paired
+
+
+def test_calls_migrate():
+    guest = Text().add(call(4, 1), cpu=0).add(call(4, 1, rc=0), cpu=3).read()
+
+    assert [(Kind.CALL_ENTER, 0), (Kind.CALL_EXIT, 3)] == [(e.kind, e.vcpu) for e in guest.events]
+    assert 4 == guest.vcpus
+
+
+def test_a_scan_alone_after_other_code_is_an_upcall():
+    text = Text().add(*UPCALL).add("vfs_read <-x", flags="d..1.").add(UPCALL[1])
+
+    assert 2 == len(of_kind(text.read(), Kind.UPCALL_ENTER))
+
+
+def test_kernels_that_enter_the_interrupt_late_have_one_upcall_too():
+    text = Text().add("xen_evtchn_do_upcall <-asm_exc", flags="d....").add(UPCALL[1])
+
+    assert 1 == len(of_kind(text.read(), Kind.UPCALL_ENTER))
+
+
+def test_a_dispatch_without_handler_is_not_the_next_interrupts():
+    text = Text().add(*dispatch(7, 30)[:1]).add("vfs_read <-x", flags=".....")
+    guest = text.add("irq_handler_entry: irq=1 name=i8042").read()
+
+    assert ([], 1) == (of_kind(guest, Kind.HANDLER_ENTER), guest.other_irqs)
+
+
+def test_a_timer_is_a_run_even_if_nothing_tells_its_port():
+    (run,) = of_kind(Text().add(*dispatch(1, 24, "timer0")[2:]).read(), Kind.HANDLER_ENTER)
+
+    assert (24, None) == (run.irq, run.port)
+
+
+def test_a_bind_of_the_timers_virq_tells_its_port():
+    text = Text().add(call(1, 0, 2, 0), call(1, 0, 2, 9, rc=0), flags=".....")
+    guest = text.add(*dispatch(1, 24, "timer2")[2:], cpu=2).read()
+
+    assert [9] == [event.port for event in of_kind(guest, Kind.HANDLER_ENTER)]
+
+
+def test_two_tracers_on_one_function_are_one_access():
+    text = Text().add("evtchn_2l_unmask <-enable_dynirq", "evtchn_2l_unmask: (f+0x0/0x9) port=5")
+    text.add("evtchn_2l_unmask: (f+0x0/0x9) port=6", "evtchn_2l_unmask <-enable_dynirq")
+    text.add("evtchn_2l_unmask: (f+0x0/0x9) port=7", "evtchn_2l_unmask: (f+0x0/0x9) port=7")
+
+    assert [5, 6, 7, 7] == [event.port for event in of_kind(text.read(), Kind.UNMASK)]
+
+
+def test_an_interrupt_does_not_name_the_ports_of_the_task_below():
+    text = Text().add("evtchn_fifo_mask <-set_affinity_irq", flags="d..4.")
+    text.add(*dispatch(9, 31), "evtchn_fifo_unmask: (f) port=9")
+    text.add(call(8, 5, 1), call(8, 5, 1, rc=0), flags="d..2.")
+
+    assert [5] == [event.port for event in of_kind(text.read(), Kind.MASK)]
+
+
+def test_a_mask_in_a_bind_or_an_unbind_is_of_its_port():
+    text = Text()
+    for event in (
+        "bind_evtchn_to_irqhandler: (f) port=33",
+        "evtchn_fifo_mask <-x",
+        "bind_evtchn_to_irqhandler_ret: (g <- f) irq=52",
+        "evtchn_fifo_mask <-disable_dynirq",
+        "unbind_from_irqhandler: (f) irq=52",
+        "evtchn_fifo_mask <-y",
+    ):
+        text.add(event, flags=".....")
+
+    assert [33, 33, 33] == [event.port for event in of_kind(text.read(), Kind.MASK)]
+
+
+def test_a_port_that_other_business_of_the_task_separates_is_not_guessed():
+    text = Text().add("evtchn_fifo_mask <-disable_dynirq", call(4, 7), flags=".....")
+    text.add("evtchn_fifo_unmask: (f) port=6", flags=".....")
+
+    assert [None] == [event.port for event in of_kind(text.read(), Kind.MASK)]
+
+
+def test_a_bind_that_makes_its_port_itself():
+    text = Text().add("bind_interdomain_evtchn_to_irqhandler_lateeoi: (f) remote_port=4")
+    text.add(call(0, 3, 4, 0), call(0, 3, 4, 41, rc=0))
+    text.add("bind_interdomain_evtchn_to_irqhandler_lateeoi_ret: (g <- f) irq=60")
+
+    assert [(41, 60)] == [(e.port, e.irq) for e in of_kind(text.read(), Kind.IRQ_BOUND)]
+
+
+def test_binds_nest_and_a_lost_return_does_not_mix_them():
+    text = Text().add("bind_evtchn_to_irqhandler: (f) port=5", "bind_evtchn_to_irq: (f) port=5")
+    text.add("bind_evtchn_to_irqhandler_ret: (g <- f) irq=50")
+    text.add("bind_evtchn_to_irq_ret: (g <- f) irq=51")
+
+    assert [(5, 50)] == [(e.port, e.irq) for e in of_kind(text.read(), Kind.IRQ_BOUND)]
+
+
+def test_an_unbind_whose_close_was_not_probed_ends_the_irq():
+    text = Text().add(*dispatch(7, 30)).add("unbind_from_irqhandler: (f) irq=30", flags=".....")
+    guest = text.add(*dispatch(9, 30)).read()
+
+    assert [7, 9] == [event.port for event in of_kind(guest, Kind.HANDLER_ENTER)]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_hvm"),
+    [
+        ("xen_evtchn_do_upcall <-__sysvec_xen_hvm_callback", True),
+        ("xen_evtchn_do_upcall <-__xen_pv_evtchn_do_upcall", False),
+        ("xen_hvm_evtchn_do_upcall <-__xen_pv_evtchn_do_upcall", False),
+        ("evtchn_2l_handle_events <-xen_evtchn_do_upcall", None),
+    ],
+)
+def test_the_callers_of_upcalls_tell_hvm_from_pv(line, is_hvm):
+    assert Text().add(line).read().is_hvm is is_hvm
+
+
+def test_a_text_without_flags_is_read_too():
+    lines = [
+        f"  bash-7     [000]{1000 + place}: {event}\n"
+        for place, event in enumerate(
+            [
+                "function:             xen_evtchn_do_upcall <-- xen_pv",
+                "handle_irq_for_port:  (ffffffff81664710) port=7",
+                "function:             lateeoi_ack_dynirq",
+                "function:             evtchn_fifo_mask",
+                "function:             evtchn_fifo_clear_pending",
+                "irq_handler_entry:    irq=30 name=dev",
+            ],
+        )
+    ]
+    guest = read_guest(parse_ftrace("t", lines), {})
+
+    assert [Kind.UPCALL_ENTER, Kind.MASK, Kind.CLEAR, Kind.HANDLER_ENTER] == [
+        event.kind for event in guest.events
+    ]
+    assert [7, 7, 7] == [event.port for event in guest.events[1:]]

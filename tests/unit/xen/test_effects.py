@@ -120,6 +120,14 @@ def test_a_page_can_be_control_block_and_array():
     ]
 
 
+def test_guest_page_0_is_a_page():
+    machine = Machine()
+    domain = machine.create_domain(1, 1)
+    machine.hypercall(1, 0, EvtchnOp.INIT_CONTROL, (0, 0, 0))
+    domain.memory.write(page_address(0), 1)
+    assert machine.take_effects() == [(EffectKind.READY, 1, 0, 1)]
+
+
 def test_pages_that_xen_does_not_use_have_no_effect():
     machine = Machine()
     domain = fifo_domain(machine, 2)
@@ -142,10 +150,11 @@ def test_a_page_beyond_the_last_is_not_written():
 def test_bits_above_the_priorities_are_not_ready():
     machine = Machine()
     domain = fifo_domain(machine, 2)
-    domain.memory.write(page_address(1), 0xFFFF_0000)
+    behind_the_heads = page_address(1) + 2 + 16
+    domain.memory.write_many({page_address(1): 0xFFFF_0000, behind_the_heads: 5000})
     upcall = run_upcall(domain.vcpus[0], ScanRules(force=True))
     assert upcall is not None
-    assert (upcall.handled, domain.vcpus[0].notes.ready) == ([], 0)
+    assert (upcall.handled, upcall.bad_heads, domain.vcpus[0].notes.ready) == ([], 0, 0)
     assert domain.memory.read(page_address(1)) == 0
 
 

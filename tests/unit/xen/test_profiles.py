@@ -356,6 +356,7 @@ def test_qemu_alloc_unbound_for_another_domain(profile, expected):
 def test_qemu_unmask_of_a_closed_port(profile, expected):
     machine = machine_with(profile)
     assert call(machine, 1, EvtchnOp.UNMASK, 9) == expected
+    assert call(machine, 1, EvtchnOp.UNMASK, 0) == expected
     number = machine.xen_alloc_unbound(1, 0, 0)
     assert call(machine, 1, EvtchnOp.UNMASK, number) == 0
 

@@ -370,3 +370,25 @@ def test_an_unmask_on_another_vcpu_calls_xen():
     assert unmasked == Unmasked(0)
     assert unmasked.by_hypercall
     assert domain.vcpus[1].wants_upcall
+
+
+def test_forgetting_the_heads_forgets_what_was_ready():
+    _, domain = linked_machine()
+    run_upcall(domain.vcpus[0], ScanRules(force=True, limit=2))
+    notes = domain.vcpus[0].notes
+    assert (notes.ready, notes.heads) == (1 << 7, {3: 0, 7: 2})
+    queue.forget_heads(domain.vcpus[0])
+    assert (notes.ready, notes.heads) == (0, {})
+    assert upcall(domain.vcpus[0]) == []
+
+
+def test_what_a_port_was_before_does_not_matter():
+    machine = Machine()
+    for domid in (1, 2):
+        machine.create_domain(domid, 1)
+    machine.hypercall(1, 0, EvtchnOp.BIND_PIRQ, (5, 0))
+    machine.hypercall(1, 0, EvtchnOp.CLOSE, (1,))
+    machine.hypercall(1, 0, EvtchnOp.BIND_IPI, (0,))
+    machine.hypercall(1, 0, EvtchnOp.BIND_PIRQ, (5, 0))
+    machine.hypercall(1, 0, EvtchnOp.CLOSE, (1,))
+    assert machine.hypercall(2, 0, EvtchnOp.BIND_PIRQ, (5, 0)).ret == -Errno.EBUSY
