@@ -13,7 +13,7 @@ from evtrace.errors import ExitCode
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from evtrace.replay.conform import Difference, Verdict
+    from evtrace.replay.conform.judge import Difference, Verdict
     from evtrace.xen.dump import Json
     from evtrace.xen.profiles import Profile
 
@@ -59,7 +59,7 @@ def conform(
     stop: Annotated[bool, typer.Option("-x", help="Stop at the first failure.")] = False,
 ) -> None:
     """Run recorded programs against the reference model; exit 1 if an answer differs."""
-    from evtrace.replay.conform import judge_files  # noqa: PLC0415  loaded when the command runs
+    from evtrace.replay.conform.judge import judge_files  # noqa: PLC0415  loaded when the command runs
     from evtrace.xen.profiles import find_profile  # noqa: PLC0415
 
     profile = find_profile(xen)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from evtrace.commands.conform import conform
 from evtrace.errors import NoInputError, UsageError
-from evtrace.replay.conform import Aspect, judge_files
+from evtrace.replay.conform.judge import Aspect, judge_files
 
 SCHEMA = Path(__file__).parents[2] / "evtrace/schemas/conform.schema.json"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evtrace.replay.conform import Verdict, judge_files
+from evtrace.replay.conform.judge import Verdict, judge_files
 from evtrace.xen.profiles import find_profile
 
 HERE = Path(__file__).parent / "vectors"

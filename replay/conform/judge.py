@@ -12,8 +12,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
-from evtrace.replay.steps import Step, prepare
-from evtrace.replay.vectors import (
+from evtrace.replay.conform.steps import Step, prepare
+from evtrace.replay.conform.vectors import (
     BadVectorError,
     Line,
     Program,

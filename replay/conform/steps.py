@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeAlias
 from evtrace.guest import bits, queue
 from evtrace.guest.scan import ScanRules, run_upcall
 from evtrace.guest.unmask import unmask_linux
-from evtrace.replay.vectors import BadVectorError, Line
+from evtrace.replay.conform.vectors import BadVectorError, Line
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, HypercallError, PortStatus
 from evtrace.xen.domain import NO_PORT_LIMIT, Domain, Limits
 from evtrace.xen.dump import Json
