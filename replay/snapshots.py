@@ -80,7 +80,7 @@ class SnapshotCollector:
                 vcpu=row.vcpu or 0,
                 peer=row.a2 or 0,
                 peer_port=row.a3 or 0,
-                priority=row.a4,
+                priority=row.a4 if ChannelBits.PRIORITY_KNOWN in bits else None,
                 pending=ChannelBits.PENDING in bits if known else None,
                 masked=ChannelBits.MASKED in bits if known else None,
                 linked=ChannelBits.LINKED in bits,

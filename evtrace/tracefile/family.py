@@ -129,6 +129,8 @@ class ChannelBits(IntFlag):
     FORM_KNOWN = 0x2000
     XEN_CONSUMER = 0x4000
     """The hypervisor itself holds the port inside the domain."""
+    PRIORITY_KNOWN = 0x8000
+    """The snapshot showed the FIFO priority; else the word for it means nothing."""
 
 
 KIND_WORDS: dict[Kind, tuple[str, ...]] = {

@@ -23,7 +23,6 @@ from evtrace.tracer.importers.events import GuestTrace
 from evtrace.tracer.importers.intervals import Interval, union
 from evtrace.tracer.importers.occupancy import Occupancy
 from evtrace.tracer.importers.snapshots import Channel, Snapshot
-from evtrace.xen.abi import FIFO_DEFAULT_PRIORITY
 
 _NOTHING = ChannelBits(0)
 
@@ -195,6 +194,6 @@ def _channel_words(channel: Channel, number: int, fifo: bool | None) -> list[int
         channel.state | bits,
         channel.peer,
         channel.peer_port,
-        FIFO_DEFAULT_PRIORITY,  # no source shows it
+        0,  # the priority, which neither source shows
         number,
     ]
