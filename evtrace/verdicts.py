@@ -1,8 +1,9 @@
 """The verdicts: closed sets that are never mixed, and the tables that carry them.
 
-Cause says who provoked a handler run, Route how the event came to be delivered, UpcallVerdict what
-an upcall found (L1), WorkVerdict what the driver found (L3), Fate what became of a send. A run that
-nobody provoked is L2. L1, L2 and L3 have different judges and are never added together.
+Cause says who provoked a handler run, Route how the event came to be delivered, WorkVerdict what
+the driver found, Fate what became of a send. Three kinds of "spurious" have different judges and are
+never added together: upcalls in which no handler ran (L1), runs that nobody provoked (L2), and runs
+in which the driver found no work (L3).
 """
 
 from dataclasses import dataclass, field
@@ -67,14 +68,6 @@ class Route(StrEnum):
     """It was set while the port was masked and delivered by the unmask."""
     FIFO_OLD_QUEUE = "FIFO_OLD_QUEUE"
     """It was linked on a vCPU's queue before bind_vcpu moved the port, and delivered from there."""
-
-
-@unique
-class UpcallVerdict(StrEnum):
-    """What an upcall found (L1)."""
-
-    EMPTY_UPCALL = "EMPTY_UPCALL"
-    """No handler ran in it."""
 
 
 @unique
