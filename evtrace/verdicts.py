@@ -1,9 +1,9 @@
 """The verdicts: closed sets that are never mixed, and the tables that carry them.
 
 Cause says who provoked a handler run, Route how the event came to be delivered, WorkVerdict what
-the driver found, Fate what became of a send. Three kinds of "spurious" have different judges and are
-never added together: upcalls in which no handler ran (L1), runs that nobody provoked (L2), and runs
-in which the driver found no work (L3).
+the driver found, Fate what became of a send. Three kinds of "spurious" have different judges and
+are never added together: upcalls in which no handler ran (L1), runs that nobody provoked (L2), and
+runs in which the driver found no work (L3).
 """
 
 from dataclasses import dataclass, field
