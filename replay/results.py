@@ -1,10 +1,18 @@
 """What a replay found: counts, runs, sends, divergences."""
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
-from evtrace.verdicts import Divergence, Run, Send, runs_schema, sends_schema
+from evtrace.verdicts import (
+    Contribution,
+    Divergence,
+    Run,
+    Send,
+    runs_schema,
+    sends_schema,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -52,12 +60,25 @@ class Results:
 
     def runs_frame(self) -> "pl.DataFrame":
         """Give the table of runs (`verdicts.runs_schema`)."""
-        import polars as pl  # noqa: PLC0415  a replay without tables needs none
-
-        return pl.DataFrame([asdict(run) for run in self.runs], runs_schema())
+        return _frame(self.runs, runs_schema())
 
     def sends_frame(self) -> "pl.DataFrame":
         """Give the table of sends (`verdicts.sends_schema`)."""
-        import polars as pl  # noqa: PLC0415  a replay without tables needs none
+        return _frame(self.sends, sends_schema())
 
-        return pl.DataFrame([asdict(send) for send in self.sends], sends_schema())
+
+def _frame(rows: Sequence[object], schema: "pl.Schema") -> "pl.DataFrame":
+    """Make a table of dataclass objects, a column a field; fields that hold objects are structs."""
+    import polars as pl  # noqa: PLC0415  a replay without tables needs none
+
+    columns = {name: [_plain(getattr(row, name)) for row in rows] for name in schema}
+    return pl.DataFrame(columns, schema)
+
+
+def _plain(value: object) -> object:
+    if not isinstance(value, list):
+        return value
+    return [{name: getattr(part, name) for name in _CONTRIBUTION} for part in value]
+
+
+_CONTRIBUTION = tuple(member.name for member in fields(Contribution))
