@@ -88,10 +88,10 @@ class Domain:
         profile: "Profile",
         effects: "list[Effect]",
         *,
-        word_bits: int = 64,
-        is_privileged: bool = False,
-        is_hvm: bool = False,
-        limits: Limits | None = None,
+        word_bits: int,
+        is_privileged: bool,
+        is_hvm: bool,
+        limits: Limits | None,
     ) -> None:
         self.domid = domid
         self.profile = profile
