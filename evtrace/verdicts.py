@@ -111,8 +111,6 @@ class ContributionKind(StrEnum):
     VIRQ = "VIRQ"
     PIRQ = "PIRQ"
     GUEST_SET = "GUEST_SET"
-    XEN = "XEN"
-    """The hypervisor through a port of its own."""
     BEFORE = "BEFORE"
     """Pending already when the port was first seen."""
 

@@ -93,7 +93,6 @@ _RAISED = {
     ContributionKind.IPI: (Cause.IPI, "IPI from d{dom}v{vcpu}"),
     ContributionKind.VIRQ: (Cause.VIRQ, "Xen raised the VIRQ"),
     ContributionKind.PIRQ: (Cause.PIRQ, "Xen handled the interrupt"),
-    ContributionKind.XEN: (Cause.SEND, "sent by the hypervisor"),
     ContributionKind.GUEST_SET: (Cause.RETRIGGER_LOCAL, "the guest set the bit itself"),
 }
 

@@ -52,7 +52,6 @@ class Results:
     """Domain -> upcalls seen."""
     empty_upcalls: Counter[int] = field(default_factory=Counter)
     """Domain -> upcalls in which no handler ran (L1)."""
-    no_work: int = 0
     runs: list[Run] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     divergences: list[Divergence] = field(default_factory=list)

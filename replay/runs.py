@@ -84,7 +84,9 @@ class Runs:
 
     def closed_all(self, dom: int) -> None:
         """Forget every port of a domain that was reset or destroyed."""
-        for channel, _ in self._tokens.remaining():
+        books = (self._consumed, self._freed, self._bound, self._last_run)
+        channels = {channel for channel, _ in self._tokens.remaining()}.union(*books)
+        for channel in channels:
             if channel[0] == dom:
                 self.closed(channel)
 
@@ -155,7 +157,6 @@ class Runs:
         """Take the driver's verdict on the port's last run."""
         if row.port is None or row.a0 is None or not row.a0 & EOI_SPURIOUS:
             return
-        self._results.no_work += 1
         run = self._last_run.get((row.dom or 0, row.port))
         if run is not None:
             run.work = WorkVerdict.NO_WORK

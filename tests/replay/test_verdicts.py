@@ -340,3 +340,16 @@ def test_a_send_that_the_hypervisor_takes():
 
     assert fates(results) == [Fate.XEN_CONSUMER]
     assert results.divergences == []
+
+
+def test_a_reset_makes_a_port_forget_its_runs():
+    script = connected()
+    script.send(10, 12, 1, dom=1)
+    script.run(20, 1, ends=False)
+    script.call(30, 31, EvtchnOp.RESET, 0x7FF0)
+    script.call(32, 33, EvtchnOp.BIND_IPI, 0, out=(1,))
+    script.run(40, 1, vcpu=1)
+
+    causes = [run.cause for run in script.replay().runs]
+
+    assert causes == [Cause.SEND, Cause.UNPROVOKED]  # no second handler of the run before the reset
