@@ -60,7 +60,7 @@ class Fates:
                     send.fate, send.reason = self._fate_at_end(channel, part, send)
 
     def _fate_at_end(self, channel: Channel, part: Contribution, send: Send) -> tuple[Fate, str]:
-        missing = self._missing_handlers(channel[0], part.tsc, part.tsc)
+        missing = self._missing_handlers(channel[0], part.tsc, part.tsc) or self._coverage.loss
         if missing:
             return Fate.UNKNOWN, missing
         if self._belief.masked(channel):

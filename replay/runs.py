@@ -227,10 +227,14 @@ class Runs:
             return f"what {name} is bound to is not known: neither its bind nor a snapshot"
         if state is PortState.INTERDOMAIN:
             peer = self._belief.peer(channel)
-            return self._coverage.missing(peer[0], RecordClass.CALL, since, now) or ""
+            return self._calls_missing(peer[0], since, now)
         if state is PortState.IPI:
-            return self._coverage.missing(channel[0], RecordClass.CALL, since, now) or ""
-        return ""
+            return self._calls_missing(channel[0], since, now)
+        return self._coverage.loss
+
+    def _calls_missing(self, dom: int, since: int, now: int) -> str:
+        """Say why a call of the domain may be missing: not captured, or lost with the file."""
+        return self._coverage.missing(dom, RecordClass.CALL, since, now) or self._coverage.loss
 
     def _runs_elsewhere(self, channel: Channel, vcpu: int) -> bool:
         last = self._last_run.get(channel)

@@ -17,6 +17,8 @@ ALL = tuple(RecordClass)
 class Captured:
     """Coverage that a test dictates: (dom, class) pairs that are missing, with a reason."""
 
+    loss = ""
+
     def __init__(self, *missing):
         self._missing = set(missing)
 

@@ -34,8 +34,12 @@ _WORDS = {
 class CoverageMap:
     """Answers whether classes were captured for a domain during a whole interval of host TSC."""
 
-    def __init__(self, facts: Facts, survey: Survey) -> None:
-        """Join what `facts` state with what the stock records of `survey` prove."""
+    def __init__(self, facts: Facts, survey: Survey, loss: str = "") -> None:
+        """Join what `facts` state with what the stock records of `survey` prove.
+
+        `loss` says what of the file could not be read: what it states to hold may be missing.
+        """
+        self.loss = loss
         self._facts = facts
         self._call_words = survey.call_words
         self._gaps = survey.lost

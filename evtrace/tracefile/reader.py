@@ -97,7 +97,10 @@ class TraceReader:
     @cached_property
     def coverage(self) -> CoverageMap:
         """Which record classes were captured, for whom and when."""
-        return CoverageMap(self.stated, self.survey)
+        survey = self.survey  # its pass finds the damage
+        lost = [found for found in self.damage if not found.kind.kept]
+        loss = f"{lost[0].kind.value} at byte {lost[0].offset} of the file" if lost else ""
+        return CoverageMap(self.stated, survey, loss)
 
     def batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
         """Yield all records in time order, by `evtrace.tracefile.merge.RAW_SCHEMA`."""

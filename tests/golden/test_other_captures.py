@@ -7,7 +7,7 @@ import pytest
 import zstandard
 
 from evtrace.api import Trace
-from evtrace.verdicts import Cause, Route
+from evtrace.verdicts import Cause, Fate, Route
 from tests.conftest import SOURCES
 
 WITH_FTRACE = sorted({path.parent.name for path in SOURCES.glob("*/dom0.ftrace.txt.zst")})
@@ -81,3 +81,18 @@ def test_lost_records_cost_the_narrowing_of_calls_and_nothing_else(imported):
     assert 25 == len(trace.reader.lost)
     assert 291 == results.with_record
     assert [(0, 33)] == [(r.dom, r.port) for r in results.runs if r.cause.startswith("BIND")]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_cut_file_takes_claims_away_and_adds_none(share, imported, tmp_path):
+    data = imported("pv_2l_evpp5").read_bytes()
+    cut = tmp_path / "cut.bin"
+    cut.write_bytes(data[: int(len(data) * share)])
+
+    with Trace(cut) as trace:
+        results = trace.replay()
+
+    causes = Counter(run.cause for run in results.runs)
+    assert Cause.UNPROVOKED not in causes
+    assert Fate.LOST not in {send.fate for send in results.sends}
+    assert causes[Cause.VIRQ] > 0
