@@ -13,9 +13,11 @@ import typer
 
 from evtrace import __version__
 from evtrace.commands.conform import conform
+from evtrace.commands.convert import convert
 from evtrace.commands.dump import dump
 from evtrace.commands.import_ import import_
 from evtrace.commands.info import info
+from evtrace.commands.record import record
 from evtrace.commands.replay import replay
 from evtrace.commands.report import report
 from evtrace.errors import EvtraceError, ExitCode
@@ -70,9 +72,11 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
+    "record": record,
     "import": import_,
     "info": info,
     "dump": dump,
+    "convert": convert,
     "replay": replay,
     "report": report,
     "conform": conform,

@@ -5,6 +5,7 @@ and the link, and handles the port if it is pending and not masked.
 """
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from evtrace.xen.abi import FIFO_LINK_MASK, FIFO_LINKED, FIFO_MASKED, FIFO_PENDING, FIFO_QUEUES
@@ -28,24 +29,38 @@ def scan(vcpu: "Vcpu", handle: Callable[[int], None], limit: int | None = None) 
 
     With `limit`, stop after so many words; the queues not served stay in the guest's notes.
     """
-    fifo = vcpu.domain.fifo
-    control_block = fifo.queues[vcpu.vcpu_id].control_block if fifo else None
-    if fifo is None or control_block is None:
-        return 0
-    notes = vcpu.notes
-    bad_heads = taken = 0
-    take_ready(vcpu, control_block)
-    while notes.ready and taken != limit:
-        taken += 1
-        priority = (notes.ready & -notes.ready).bit_length() - 1
-        port = _head(vcpu, control_block, priority)
-        word = unlink(vcpu, fifo, priority, port)
+    bad_heads = 0
+    for port, word in islice(take_words(vcpu), limit):
         if word is None:
             bad_heads += 1
         elif word & FIFO_PENDING and not word & FIFO_MASKED:
             handle(port)
+    control_block = _control_block(vcpu)
+    if limit is not None and control_block is not None:
         take_ready(vcpu, control_block)
     return bad_heads
+
+
+def take_words(vcpu: "Vcpu") -> Iterator[tuple[int, int | None]]:
+    """Unlink words, most urgent queue first: (port, word as it was; None: outside the array).
+
+    Each is taken when the one before is done with; ready bits that came meanwhile count.
+    """
+    fifo, control_block = vcpu.domain.fifo, _control_block(vcpu)
+    if fifo is None or control_block is None:
+        return
+    notes = vcpu.notes
+    take_ready(vcpu, control_block)
+    while notes.ready:
+        priority = (notes.ready & -notes.ready).bit_length() - 1
+        port = _head(vcpu, control_block, priority)
+        yield port, unlink(vcpu, fifo, priority, port)
+        take_ready(vcpu, control_block)
+
+
+def _control_block(vcpu: "Vcpu") -> int | None:
+    fifo = vcpu.domain.fifo
+    return fifo.queues[vcpu.vcpu_id].control_block if fifo else None
 
 
 def take_ready(vcpu: "Vcpu", control_block: int) -> None:
@@ -81,8 +96,7 @@ def unlink(vcpu: "Vcpu", fifo: "Fifo", priority: int, port: int) -> int | None:
 
 def queued_ports(vcpu: "Vcpu", priority: int) -> Iterator[int]:
     """Walk a queue from where the guest stands; ends where a link is broken or goes round."""
-    fifo = vcpu.domain.fifo
-    control_block = fifo.queues[vcpu.vcpu_id].control_block if fifo else None
+    fifo, control_block = vcpu.domain.fifo, _control_block(vcpu)
     if fifo is None or control_block is None:
         return
     port = _head(vcpu, control_block, priority)
@@ -100,8 +114,7 @@ def consume_until(machine: "Machine", domid: int, vcpu_id: int, port: int) -> Ta
     If the port is on no queue of the vCPU, nothing happens.
     """
     vcpu = machine.domains[domid].vcpus[vcpu_id]
-    fifo = vcpu.domain.fifo
-    control_block = fifo.queues[vcpu_id].control_block if fifo else None
+    fifo, control_block = vcpu.domain.fifo, _control_block(vcpu)
     if fifo is None or control_block is None:
         return Taken(was_linked=False, passed_over=[])
     take_ready(vcpu, control_block)

@@ -4,7 +4,7 @@
 the FIFO scan is Linux's (events_fifo.c).
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -67,10 +67,15 @@ def _scan_once(vcpu: "Vcpu", rules: ScanRules, upcall: Upcall) -> None:
 
     if domain.fifo:
         upcall.bad_heads += queue.scan(vcpu, handle, rules.limit)
-    elif rules.round_robin:
-        _scan_round_robin(vcpu, handle, bound_only=rules.bound_only)
-    else:
-        _scan_ascending(vcpu, handle, bound_only=rules.bound_only)
+        return
+    for port in find_active(vcpu, rules):
+        handle(port)
+
+
+def find_active(vcpu: "Vcpu", rules: ScanRules) -> Iterator[int]:
+    """Find the ports to handle, 2-level; each is looked for when the one before is done with."""
+    scan = _scan_round_robin if rules.round_robin else _scan_ascending
+    return scan(vcpu, bound_only=rules.bound_only)
 
 
 def _active_bits(vcpu: "Vcpu", word: int, *, bound_only: bool) -> int:
@@ -92,14 +97,14 @@ def _take_selector(vcpu: "Vcpu") -> int:
     return selector
 
 
-def _scan_round_robin(vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: bool) -> None:
+def _scan_round_robin(vcpu: "Vcpu", *, bound_only: bool) -> Iterator[int]:
     """Scan as evtchn_2l_handle_events: the timer first, then onwards from the last port handled."""
     word_bits = vcpu.domain.word_bits
     timer = vcpu.virqs.get(Virq.TIMER)
     if timer is not None:
         word, bit = divmod(timer, word_bits)
         if _active_bits(vcpu, word, bound_only=bound_only) >> bit & 1:
-            handle(timer)
+            yield timer
     selector = _take_selector(vcpu)
     start_word, start_bit = vcpu.notes.word, vcpu.notes.bit
     words = _set_bits_from(selector, start_word, word_bits)
@@ -109,7 +114,7 @@ def _scan_round_robin(vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only
             active &= -1 << start_bit
             # Only its upper part is looked at now: it comes again at the end, as a whole.
             words.append(word)
-        _handle_word(vcpu, word, active, handle)
+        yield from _take_word(vcpu, word, active)
 
 
 def _set_bits_from(value: int, start: int, width: int) -> list[int]:
@@ -118,19 +123,19 @@ def _set_bits_from(value: int, start: int, width: int) -> list[int]:
     return [bit for bit in around if value >> bit & 1]
 
 
-def _handle_word(vcpu: "Vcpu", word: int, active: int, handle: Callable[[int], None]) -> None:
-    """Handle the active bits of a word in ascending order; the next scan starts behind the last."""
+def _take_word(vcpu: "Vcpu", word: int, active: int) -> Iterator[int]:
+    """Take the active bits of a word in ascending order; the next scan starts behind the last."""
     word_bits = vcpu.domain.word_bits
     while active:
         lowest = active & -active
         active ^= lowest
         bit = lowest.bit_length() - 1
-        handle(word * word_bits + bit)
+        yield word * word_bits + bit
         next_word, vcpu.notes.bit = divmod(bit + 1, word_bits)
         vcpu.notes.word = (word + next_word) % word_bits
 
 
-def _scan_ascending(vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: bool) -> None:
+def _scan_ascending(vcpu: "Vcpu", *, bound_only: bool) -> Iterator[int]:
     """Scan from the lowest word up; take a word's lowest active bit until there is none.
 
     A handler that leaves its port active would be called for ever: then the word is left.
@@ -142,5 +147,5 @@ def _scan_ascending(vcpu: "Vcpu", handle: Callable[[int], None], *, bound_only: 
             bit = (active & -active).bit_length() - 1
             if bit == last:
                 break
-            handle(word * word_bits + bit)
+            yield word * word_bits + bit
             last = bit

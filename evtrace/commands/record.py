@@ -1,0 +1,206 @@
+"""`evtrace record`: run a scenario on the built-in emulator and record it."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evtrace.errors import ExitCode
+
+if TYPE_CHECKING:
+    from evtrace.tracer.emulator.lab import Lab
+    from evtrace.tracer.emulator.session import Recorded
+
+
+class GuestKind(StrEnum):
+    """How domUs run."""
+
+    PV = "pv"
+    PVH = "pvh"
+
+
+class Form(StrEnum):
+    """Form of the guests that can choose."""
+
+    TWO_LEVEL = "2l"
+    FIFO = "fifo"
+
+
+class CaptureLevel(StrEnum):
+    """How much is recorded."""
+
+    STOCK = "stock"
+    PROBES = "probes"
+    FULL = "full"
+
+
+def record(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The trace to write.")] = Path(
+        "trace.bin"
+    ),
+    scenario: Annotated[
+        str, typer.Option(metavar="NAME", help="What happens; FILE.py:FUNCTION is your own.")
+    ] = "demo",
+    show_list: Annotated[
+        bool, typer.Option("--list", help="List scenarios, timings and faults, and exit.")
+    ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter of the scenario; repeat."),
+    ] = None,
+    form: Annotated[Form, typer.Option(help="Event channels of the guests.")] = Form.FIFO,
+    kind: Annotated[GuestKind, typer.Option(help="How domUs run.")] = GuestKind.PV,
+    timing: Annotated[str, typer.Option(metavar="PROFILE", help="Timing profile.")] = "pinned-x86",
+    xen: Annotated[
+        str, typer.Option(metavar="PROFILE", help="Xen to emulate: head, 4.17, qemu.")
+    ] = "head",
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[@T]", help="Inject a fault, from second T on; repeat."),
+    ] = None,
+    capture: Annotated[CaptureLevel, typer.Option(help="Level C1, C4 or C5.")] = CaptureLevel.FULL,
+    truth: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write what is true of the run.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Delays and preemption anywhere, by the seed.")
+    ] = False,
+    pcpus: Annotated[int, typer.Option(min=1, max=256, help="Physical CPUs.")] = 4,
+    time: Annotated[
+        float | None,
+        typer.Option("-T", "--time", metavar="SECONDS", help="Stop then, on the machine's clock."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
+) -> None:
+    """Record a scenario on the built-in emulator: a small machine that behaves like a Xen host.
+
+    Prints the kernels' logs. Ctrl-C ends the recording; the trace is readable all the same.
+    """
+    if show_list:
+        print("\n".join(_listing()))  # noqa: T201  a command prints
+        return
+    from evtrace.tracer.emulator.catalogue import find_scenario, read_parameters  # noqa: PLC0415
+    from evtrace.tracer.emulator.faults import inject  # noqa: PLC0415
+    from evtrace.tracer.emulator.lab import Lab, Settings  # noqa: PLC0415
+    from evtrace.tracer.emulator.recorder import Capture  # noqa: PLC0415
+    from evtrace.tracer.emulator.session import record as run  # noqa: PLC0415
+    from evtrace.tracer.emulator.timing import find_timing  # noqa: PLC0415
+    from evtrace.xen.abi import FormName  # noqa: PLC0415
+
+    function = find_scenario(scenario)
+    values = read_parameters(function, settings or [])
+    profile, version = _xen(xen)
+    lab = Lab(
+        Settings(
+            seed=seed,
+            chaos=chaos,
+            timing=find_timing(timing),
+            xen=profile,
+            xen_version=version,
+            form=FormName(form),
+            pvh=kind is GuestKind.PVH,
+            capture=Capture(capture),
+            pcpus=pcpus,
+        )
+    )
+    inject(lab, fault or [])
+    with _interruptible(lab), _progress(lab) as progress:
+        recorded = run(
+            lab,
+            lambda lab: function(lab, **values),
+            output,
+            source=_source(scenario, settings or []),
+            truth=truth,
+            limit=time,
+            force=force,
+            progress=progress,
+        )
+    print("\n".join([*_log_lines(lab), *_summary(output, recorded)]))  # noqa: T201
+    if recorded.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _xen(name: str) -> tuple[Any, tuple[int, int] | None]:
+    """Give the profile, and the version that the hypervisor says it is."""
+    from evtrace.tracer.emulator.lab import HEAD_VERSION  # noqa: PLC0415
+    from evtrace.xen.profiles import HEAD, find_profile  # noqa: PLC0415
+
+    profile = find_profile(name)
+    major, _, minor = name.partition(".")
+    if major.isdecimal():
+        return profile, (int(major), int(minor))
+    return profile, HEAD_VERSION if profile is HEAD else None
+
+
+def _source(scenario: str, settings: list[str]) -> str:
+    return " ".join(["--scenario", Path(scenario).name, *settings])
+
+
+def _listing() -> Iterator[str]:
+    """List what the emulator offers."""
+    from evtrace.tracer.emulator.catalogue import list_scenarios  # noqa: PLC0415
+    from evtrace.tracer.emulator.faults import FAULTS  # noqa: PLC0415
+    from evtrace.tracer.emulator.timing import TIMINGS  # noqa: PLC0415
+
+    yield "Scenarios (--scenario NAME, --set PARAMETER=VALUE):"
+    for entry in list_scenarios():
+        yield f"  {entry.name:14} {entry.summary}"
+        shown = " ".join(f"{name}={value}" for name, value in entry.parameters.items())
+        yield f"  {'':14} {shown}"
+    yield "\nTimings (--timing NAME):"
+    yield from (f"  {timing.name:14} {timing.summary}" for timing in TIMINGS.values())
+    yield "\nFaults (--fault NAME[@SECONDS]):"
+    yield from (f"  {fault.name:24} {fault.summary}" for fault in FAULTS.values())
+
+
+def _log_lines(lab: "Lab") -> Iterator[str]:
+    """Print the kernels' logs, one after the other, each with the times of its own clock."""
+    logs = sorted((log.lines[0].tsc, dom) for dom, log in lab.logs.items() if log.lines)
+    width = max((len(name) for name in lab.names.values()), default=0)
+    for _, dom in logs:
+        for line in lab.logs[dom].lines:
+            yield f"{lab.names[dom]:{width}} [{lab.kernel_time(dom, line.tsc):12.6f}] {line.text}"
+        if lab.logs[dom].left_out:
+            yield f"... and {lab.logs[dom].left_out:,} more lines; they are in the trace"
+
+
+def _summary(output: Path, recorded: "Recorded") -> Iterator[str]:
+    stopped = ", interrupted" if recorded.interrupted else ""
+    yield f"{output}: {recorded.records:,} records, {recorded.seconds:.3f} s{stopped}"
+
+
+@contextmanager
+def _interruptible(lab: "Lab") -> Iterator[None]:
+    """Let Ctrl-C end the recording; a second one ends evtrace."""
+
+    def stop(*_: object) -> None:
+        lab.engine.stopped = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _progress(lab: "Lab") -> Iterator[Callable[[], None]]:
+    """Show on a terminal how far the recording is, how fast, and how long it will take."""
+    if not sys.stderr.isatty():
+        yield lambda: None
+        return
+    bar: Any = typer.progressbar(
+        length=1_000,
+        label="recording",
+        file=sys.stderr,
+        item_show_func=lambda _: f"{lab.recorder.records:,} records",
+    )
+    with bar:
+        yield lambda: bar.update(max(0, int(1_000 * lab.share_done()) - bar.pos))

@@ -1,0 +1,265 @@
+"""Ground truth: what the emulator itself knows of each run and each send.
+
+Kept from what happens, as it happens, and never read by the replay; a truth file judges verdicts.
+It is JSON lines by `schemas/truth.schema.json`: a head, then runs and sends in the order in which
+they are settled, then a summary. Only what is not settled yet is kept in memory.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import IO
+
+from evtrace.verdicts import Cause, ContributionKind, Fate
+from evtrace.xen.abi import PortState
+
+SCHEMA = "evtrace-truth/1"
+
+Channel = tuple[int, int]
+"""(domain, port)."""
+
+
+@dataclass(slots=True)
+class SentEvent:
+    """An EVTCHNOP_send; `tsc` is that of the record of its entry."""
+
+    dom: int
+    vcpu: int
+    port: int
+    tsc: int
+
+
+@dataclass(frozen=True, slots=True)
+class Provocation:
+    """What set a port pending, or found it so."""
+
+    kind: ContributionKind
+    dom: int
+    vcpu: int
+    port: int
+    tsc: int
+    send: SentEvent | None = None
+
+
+@dataclass(slots=True)
+class _Book:
+    """What is known of one port since its owner bound it."""
+
+    pending: list[Provocation] = field(default_factory=list)
+    taken: list[Provocation] = field(default_factory=list)
+    """Of the bit that the guest cleared last, for the handler that is to run."""
+    running: dict[int, "_Run"] = field(default_factory=dict)
+    """By vCPU."""
+    last: "_Run | None" = None
+    freed_by: int | None = None
+    """vCPU that is freeing its irq."""
+
+
+@dataclass(slots=True)
+class _Run:
+    dom: int
+    vcpu: int
+    port: int
+    irq: int
+    tsc: int
+    cause: Cause
+    provocations: list[Provocation]
+    no_work: bool = False
+
+
+class Truth:
+    """The books; nothing is kept before `start`."""
+
+    def __init__(self) -> None:
+        self._file: IO[str] | None = None
+        self._books: dict[Channel, _Book] = {}
+        self._upcalls: dict[tuple[int, int], int] = {}  # (dom, vcpu) -> runs in it so far
+        self._summary: Counter[str] = Counter()
+        self._upcall_counts: Counter[int] = Counter()
+        self._empty_upcalls: Counter[int] = Counter()
+
+    def start(self, file: IO[str] | None, facts: dict[str, object]) -> None:
+        """Write what follows to `file`, if there is one."""
+        self._file = file
+        self._books.clear()
+        self._write({"schema": SCHEMA, **facts})
+
+    # What sets and takes events
+
+    def set_pending(self, dom: int, port: int, provocation: Provocation) -> None:
+        """Note that an event was raised on a port."""
+        self._book(dom, port).pending.append(provocation)
+
+    def unreached(self, send: SentEvent, ret: int, state: PortState | None) -> None:
+        """Settle a send that reached no port of a guest."""
+        if ret < 0:
+            self._settle(send, Fate.SEND_INVALID)
+        elif state is PortState.UNBOUND:
+            self._settle(send, Fate.DROP_UNBOUND)
+        else:
+            self._settle(send, Fate.XEN_CONSUMER)
+
+    def lost(self, send: SentEvent) -> None:
+        """Settle a send that a fault has lost."""
+        self._settle(send, Fate.LOST)
+
+    def cleared(self, dom: int, port: int) -> None:
+        """Note that a guest cleared a port's pending bit."""
+        book = self._book(dom, port)
+        book.taken += book.pending
+        book.pending = []
+
+    def retriggered(self, dom: int, vcpu: int, port: int, tsc: int) -> None:
+        """Note that a guest set a port's pending bit itself."""
+        kind = ContributionKind.GUEST_SET
+        self._book(dom, port).pending.append(Provocation(kind, dom, vcpu, port, tsc))
+
+    def closed(self, dom: int, port: int) -> None:
+        """Settle what was pending on a port that is closed."""
+        book = self._books.pop((dom, port), None) or _Book()
+        self._write_run(book.last)
+        for provocation in [*book.taken, *book.pending]:
+            if provocation.send is not None:
+                self._settle(provocation.send, Fate.CLOSED)
+
+    def closed_all(self, dom: int) -> None:
+        """Settle what was pending on all ports of a domain."""
+        for channel in [channel for channel in self._books if channel[0] == dom]:
+            self.closed(*channel)
+
+    # What guests do
+
+    def upcall_enter(self, dom: int, vcpu: int) -> None:
+        """Note that a vCPU took an upcall."""
+        self._upcalls[dom, vcpu] = 0
+        self._upcall_counts[dom] += 1
+
+    def upcall_exit(self, dom: int, vcpu: int) -> None:
+        """Note that it returned from it."""
+        if self._upcalls.pop((dom, vcpu), 1) == 0:
+            self._empty_upcalls[dom] += 1
+
+    def freeing(self, dom: int, port: int, vcpu: int) -> None:
+        """Note that a vCPU frees the irq of a port."""
+        self._book(dom, port).freed_by = vcpu
+
+    def handler_enter(
+        self, dom: int, vcpu: int, port: int, irq: int, tsc: int, *, unbound: bool = False
+    ) -> None:
+        """Start a run and name its cause; `unbound`: the port has lost its peer."""
+        book = self._book(dom, port)
+        self._write_run(book.last)
+        provocations, book.taken = book.taken, []
+        if (dom, vcpu) in self._upcalls:
+            self._upcalls[dom, vcpu] += 1
+        cause = _cause(provocations, book, unbound=unbound)
+        run = book.running[vcpu] = book.last = _Run(dom, vcpu, port, irq, tsc, cause, provocations)
+        fate = Fate.DELIVERED
+        for provocation in provocations:
+            if provocation.send is not None:
+                self._settle(provocation.send, fate, run)
+            fate = Fate.COALESCED
+
+    def handler_exit(self, dom: int, vcpu: int, port: int) -> None:
+        """End a run."""
+        self._book(dom, port).running.pop(vcpu, None)
+
+    def no_work(self, dom: int, port: int) -> None:
+        """Note that the driver found no work in the last run."""
+        run = self._book(dom, port).last
+        if run is not None:
+            run.no_work = True
+
+    def finish(self, masked: "dict[Channel, bool]", lost: set[Channel]) -> None:
+        """Settle what the end of the run left open and write the summary."""
+        for channel, book in self._books.items():
+            self._write_run(book.last)
+            for provocation in [*book.taken, *book.pending]:
+                if provocation.send is not None:
+                    self._settle(provocation.send, _fate_at_end(channel, masked, lost))
+        doms = sorted(self._upcall_counts)
+        self._write(
+            {
+                "summary": dict(sorted(self._summary.items())),
+                "upcalls": {f"d{dom}": self._upcall_counts[dom] for dom in doms},
+                "empty_upcalls": {f"d{dom}": self._empty_upcalls[dom] for dom in doms},
+            }
+        )
+
+    def _book(self, dom: int, port: int) -> _Book:
+        return self._books.setdefault((dom, port), _Book())
+
+    # Lines
+
+    def _settle(self, send: SentEvent, fate: Fate, run: _Run | None = None) -> None:
+        self._summary[f"fate.{fate}"] += 1
+        line: dict[str, object] = {
+            "send": f"d{send.dom}:{send.port}",
+            "vcpu": send.vcpu,
+            "tsc": send.tsc,
+            "fate": fate,
+        }
+        if run is not None:
+            line["run"] = {"port": f"d{run.dom}:{run.port}", "tsc": run.tsc}
+        self._write(line)
+
+    def _write_run(self, run: _Run | None) -> None:
+        """Write a run of which nothing more will be said."""
+        if run is None:
+            return
+        self._summary[f"cause.{run.cause}"] += 1
+        self._summary["no_work"] += run.no_work
+        provocations = [
+            {
+                "kind": part.kind,
+                "by": f"d{part.dom}v{part.vcpu}",
+                "port": part.port,
+                "tsc": part.tsc,
+            }
+            for part in run.provocations
+        ]
+        self._write(
+            {
+                "run": f"d{run.dom}:{run.port}",
+                "vcpu": run.vcpu,
+                "irq": run.irq,
+                "tsc": run.tsc,
+                "cause": run.cause,
+                "no_work": run.no_work,
+                "provoked_by": provocations,
+            }
+        )
+
+    def _write(self, line: dict[str, object]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(line) + "\n")
+
+
+_BY_KIND = {
+    ContributionKind.SEND: Cause.SEND,
+    ContributionKind.IPI: Cause.IPI,
+    ContributionKind.VIRQ: Cause.VIRQ,
+    ContributionKind.PIRQ: Cause.PIRQ,
+    ContributionKind.GUEST_SET: Cause.RETRIGGER_LOCAL,
+}
+
+
+def _cause(provocations: list[Provocation], book: _Book, *, unbound: bool) -> Cause:
+    """Name the cause of a run from everything that set its event."""
+    kinds = {provocation.kind for provocation in provocations}
+    if not kinds:
+        if book.freed_by is not None:
+            return Cause.UNBIND_LAST_CALL
+        return Cause.DOUBLE_HANDLE if book.running else Cause.UNPROVOKED
+    if ContributionKind.BIND in kinds:
+        both = ContributionKind.SEND in kinds
+        return Cause.BIND_MERGED if both else Cause.BIND_CONSERVATIVE
+    if unbound:
+        return Cause.PEER_CLOSE_RESIDUE
+    return next(cause for kind, cause in _BY_KIND.items() if kind in kinds)
+
+
+def _fate_at_end(channel: Channel, masked: dict[Channel, bool], lost: set[Channel]) -> Fate:
+    if channel in lost:
+        return Fate.LOST
+    return Fate.HELD_MASKED if masked.get(channel, True) else Fate.PENDING_AT_END
