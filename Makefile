@@ -6,12 +6,12 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick lint format lock bench clean
+.PHONY: help demo test test-quick consistency lint format lock bench clean
 
 help: ## what you can make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-demo: $(READY) ## import, replay and report the real capture of the 2017 demonstration
+demo: $(READY) ## the 2017 demonstration: record it on the emulator, replay, report; the real one too
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh traces/demo.sh demo
 
 test: $(READY) ## all tests, with coverage
@@ -19,6 +19,9 @@ test: $(READY) ## all tests, with coverage
 
 test-quick: $(READY) ## the tests that take seconds
 	$(BIN)/pytest -q -m "not slow"
+
+consistency: $(READY) ## verdicts against the emulator's truth: every scenario, 20 seeds each
+	$(BIN)/python -m tests.emulator.consistency
 
 lint: $(READY) ## ruff, mypy, the floors of the house, the lock files
 	$(BIN)/ruff check .

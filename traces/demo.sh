@@ -1,6 +1,7 @@
 #!/bin/sh
-# The demonstration, end to end: import, replay and report a capture of a real Xen 4.17.
-# Usage: sh traces/demo.sh FOLDER    (evtrace must be on PATH; the trace is left in FOLDER)
+# The demonstration, end to end: recorded on the emulator, replayed and reported; then the same as
+# a real Xen 4.17 recorded it.
+# Usage: sh traces/demo.sh FOLDER    (evtrace must be on PATH; the traces are left in FOLDER)
 set -eu
 sources=$(dirname "$0")/sources/pv_fifo_blog
 folder=${1:-demo}
@@ -8,9 +9,14 @@ mkdir -p "$folder"
 
 run() { printf '\n$ %s\n' "$*"; "$@"; }
 
-run evtrace import --force -o "$folder/trace.bin" --timing emulated-cpu --xen-version 4.17 \
+run evtrace record --force -o "$folder/trace.bin" --timing demo-2017
+run evtrace replay "$folder/trace.bin"
+run evtrace report "$folder/trace.bin"
+
+printf '\nThe same on a real Xen 4.17, as xentrace and kernel probes recorded it:\n'
+run evtrace import --force -o "$folder/real.bin" --timing emulated-cpu --xen-version 4.17 \
     --xentrace "$sources/xentrace.bin.zst" \
     --ftrace "0=$sources/dom0.ftrace.txt.zst" --ftrace "1=$sources/dom1.ftrace.txt.zst" \
     --debug-keys "$sources/before.debugkeys.txt" --lsevtchn "$sources/before.lsevtchn.txt"
-run evtrace replay "$folder/trace.bin"
-run evtrace report "$folder/trace.bin" --port d0:33 --port d1:8
+run evtrace replay "$folder/real.bin"
+run evtrace report "$folder/real.bin" --port d0:33 --port d1:8

@@ -1,13 +1,9 @@
 """`evtrace convert --stock`: what it writes and says, refusals, and what xenalyze makes of it."""
 
-import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import zstandard
@@ -20,6 +16,7 @@ from evtrace.tracefile.family import FACTS_STREAM
 from evtrace.tracefile.records import encode, encode_family
 from tests.conftest import FTRACE_CAPTURES
 from tests.tinytrace import hypercall, tiny_trace, wake, window
+from tests.xenalyze import NAMES, XENALYZE, told, with_xenalyze, xenalyze
 
 STOCK = tiny_trace(window(0, hypercall(32, 5), wake(1, 0, tsc=7)), window(1, hypercall(29, 6)))
 OF_FAMILY = encode_family(Kind.MASK, 1, 0, [3], 6)
@@ -138,33 +135,6 @@ def test_refusals_say_what_and_write_nothing(folder, arguments, code, message):
 
 
 # --- xenalyze ----------------------------------------------------------------------------------
-
-PLACES = [*os.get_exec_path(), "/usr/sbin", *map(str, Path("/usr/lib").glob("xen-*/bin"))]
-"""Where distributions put Xen's tools."""
-XENALYZE = shutil.which("xenalyze", path=os.pathsep.join(PLACES))
-NAMES = {0x20100D: "hypercall", 0x20200E: "hypercall", 0x28004: "vcpu_wake", 0x28006: "vcpu_block"}
-"""What xenalyze calls an event in its text."""
-
-with_xenalyze = pytest.mark.skipif(
-    XENALYZE is None, reason="xenalyze is not installed (Debian: xen-utils-common)"
-)
-
-
-def xenalyze(trace, *options):
-    """Run xenalyze; give its exit code and the lines it prints."""
-    assert XENALYZE
-    command = [XENALYZE, *options, str(trace)]
-    done = subprocess.run(command, capture_output=True, timeout=60, check=False)
-    assert 0 == done.returncode, done.stderr.decode(errors="replace")[-500:]
-    return done.stdout.decode(errors="replace").splitlines()
-
-
-def told(trace):
-    """Give what `evtrace info` counts: records by event."""
-    done = CliRunner().invoke(app, ["info", str(trace), "--format", "json"])
-    answer = json.loads(done.stdout)
-    assert [] == answer["damage"]
-    return Counter({int(event, 16): n for event, n in answer["records_by_event"].items()})
 
 
 @pytest.fixture(scope="module", params=FTRACE_CAPTURES)

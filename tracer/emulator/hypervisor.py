@@ -134,6 +134,12 @@ class Hypervisor:
         self._settle(cpu.pcpu, None)
         return Answer(0)
 
+    def vcpu_up(self, cpu: "VirtualCpu") -> Answer:
+        """VCPUOP_up."""
+        if not cpu.has_run:
+            self.start_vcpu(cpu)
+        return Answer(0)
+
     def set_timer(self, cpu: "VirtualCpu", deadline: int) -> Answer:
         """VCPUOP_set_singleshot_timer."""
         now = self._lab.engine.now

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from evtrace.guest import bits, queue, scan
 from evtrace.timeline import Kind
-from evtrace.tracer.emulator.steps import Completion, Hypercall, Task, Until, Wait
+from evtrace.tracer.emulator.steps import Completion, GuestError, Hypercall, Task, Until, Wait
 from evtrace.tracer.emulator.vcpu import VirtualCpu
 from evtrace.xen.abi import (
     DOMID_SELF,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from evtrace.xen.domain import Domain
 
 _VCPU_OP = 24
+_VCPU_UP = 2
 _SET_SINGLESHOT_TIMER = 8
 _XEN_VERSION = 17
 _SCHEDOP_YIELD, _SCHEDOP_BLOCK, _SCHEDOP_POLL = 0, 1, 3
@@ -42,15 +43,6 @@ _ARRAY_GFN = 0x2000
 
 UPCALL_LIMIT = 10_000
 """Scans of one upcall after which a guest is taken to be stuck."""
-
-
-class GuestError(Exception):
-    """A hypercall of a guest program was refused; programs may catch it as drivers do."""
-
-    def __init__(self, op: EvtchnOp, args: tuple[int, ...], ret: int) -> None:
-        """Name the call and what Xen answered."""
-        super().__init__(f"{op.name.lower()}{args} = {ret}")
-        self.ret = ret
 
 
 class Kernel(ABC):
@@ -136,10 +128,17 @@ class Kernel(ABC):
             _VCPU_OP, lambda: hypervisor.register_vcpu_info(cpu), {0: 10, 1: cpu.number}
         )
 
+    def bring_up(self, vcpu: int) -> Task:
+        """Let another vCPU of the domain start: VCPUOP_up."""
+        cpu, hypervisor = self.cpus[vcpu], self.lab.hypervisor
+        yield Hypercall(_VCPU_OP, lambda: hypervisor.vcpu_up(cpu), {0: _VCPU_UP, 1: vcpu})
+
     # The FIFO form
 
     def enter_fifo(self, vcpu: int) -> Task:
-        """Give a vCPU its control block; the first one switches the domain to FIFO."""
+        """Give a vCPU its control block, empty; the first one switches the domain to FIFO."""
+        bits.fill_page(self.domain, _CONTROL_GFN + vcpu, 0)
+        queue.forget_heads(self.cpus[vcpu].model)
         yield self.demand(EvtchnOp.INIT_CONTROL, _CONTROL_GFN + vcpu, 0, vcpu)
 
     def map_port(self, port: int) -> Task:
@@ -277,7 +276,7 @@ class Kernel(ABC):
         cpu = self.current
         bits.clear_pending(self.domain, port)
         cpu.emit(Kind.CLEAR, port)
-        self.lab.hypervisor.truth.cleared(cpu.dom, port)
+        self.lab.hypervisor.truth.cleared(cpu.dom, cpu.number, port)
 
     def run_handler(self, cpu: VirtualCpu, irq: int, port: int, handler: Task) -> Task:
         """Run the handler of a port, between the records of its start and end."""

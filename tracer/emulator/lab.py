@@ -132,6 +132,7 @@ class Lab:
         """Called when the recording begins."""
         self.done = self.total = 0
         """How far the scenario has come, in steps of its own."""
+        self._starts: list[tuple[Kernel, Task, int]] = []
         self._orders = 0
         self._calls = 0
 
@@ -155,7 +156,7 @@ class Lab:
         made = self.add_domain(
             name, domid, vcpus=vcpus, form=form, pinned=pinned, first_irq=first_irq
         )
-        self.start(made, made.boot())
+        self._start(made, made.boot())
         self.engine.run()
         return made
 
@@ -178,7 +179,7 @@ class Lab:
     def small_domain(self, name: str, domid: int | None = None) -> SmallKernel:
         """Make a domain with a small kernel and start it; gives the kernel."""
         made = self._add(name, SmallKernel(self, self._create_domain(domid, 1)), ())
-        self.start(made, made.boot())
+        self._start(made, made.boot())
         self.engine.run()
         return made
 
@@ -210,7 +211,7 @@ class Lab:
             while len(kernel.domain.ports) <= below or kernel.domain.port(below) is None:
                 yield kernel.alloc_unbound(0)
 
-        self.start(kernel, take())
+        self._start(kernel, take())
         self.engine.run()
 
     def _next_domid(self) -> int:
@@ -219,7 +220,7 @@ class Lab:
     def destroy_domain(self, kernel: Kernel) -> None:
         """Destroy a domain; its vCPUs run no more."""
         dom = kernel.dom
-        self.hypervisor.truth.closed_all(dom)
+        self.hypervisor.truth.destroyed(dom)
         self.scheduler.remove(dom)
         self.hypervisor.remove(dom)
         self.hypervisor.destroy_domain(dom)
@@ -228,9 +229,16 @@ class Lab:
         del self.kernels[dom]
 
     def start(self, kernel: Kernel, program: Task, vcpu: int = 0, *, after: float = 0.0) -> None:
-        """Start a program on a vCPU, `after` seconds from when the machine next runs."""
+        """Start a program on a vCPU when the recording begins, or `after` seconds later."""
+        task = _delayed(kernel, program, after) if after else program
+        if self.recording_since is None:
+            self._starts.append((kernel, task, vcpu))
+        else:
+            self._start(kernel, task, vcpu)
+
+    def _start(self, kernel: Kernel, task: Task, vcpu: int = 0) -> None:
         cpu = kernel.cpus[vcpu]
-        cpu.spawn(_delayed(kernel, program, after) if after else program)
+        cpu.spawn(task)
         self.engine.after(0, self.hypervisor.start_vcpu, cpu)
 
     # What kernels and programs need
@@ -238,6 +246,12 @@ class Lab:
     def mailbox(self) -> Mailbox:
         """Make a mailbox."""
         return Mailbox(self)
+
+    def ask(self, asker: Kernel, kernel: Kernel, program: Task) -> Task:
+        """Have a program run in another domain, as its administrator would; gives its result."""
+        done = self.mailbox()
+        self.start(kernel, _report(program, done))
+        return (yield done.get(asker))
 
     def wake_by_timer(self, cpu: VirtualCpu, sleeper: Completion) -> None:
         """Let a vCPU's timer interrupt wake a sleeper now."""
@@ -300,6 +314,13 @@ class Lab:
         if self.recording_since is None:
             self.on_record()
             self.recording_since = self.engine.now
+            for kernel, task, vcpu in self._starts:
+                self._start(kernel, task, vcpu)
+            self._starts.clear()
+
+
+def _report(program: Task, done: Mailbox) -> Task:
+    done.put((yield program))
 
 
 def _delayed(kernel: Kernel, program: Task, seconds: float) -> Task:

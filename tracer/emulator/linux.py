@@ -15,7 +15,7 @@ from evtrace.guest.unmask import unmask_memory
 from evtrace.timeline import Kind
 from evtrace.tracer.emulator.kernel import Kernel
 from evtrace.tracer.emulator.steps import Task
-from evtrace.xen.abi import EvtchnOp, Virq
+from evtrace.xen.abi import DOMID_SELF, EvtchnOp, Virq
 
 if TYPE_CHECKING:
     from evtrace.guest.profiles import GuestProfile
@@ -31,6 +31,8 @@ SPURIOUS_THRESHOLD: Final = 1
 """Spurious events in a row that are not punished."""
 EOI_SPURIOUS: Final = 1
 """XEN_EOI_FLAG_SPURIOUS."""
+
+_RELAX_NS: Final = 1_000
 
 TIMER_PRIORITY: Final = 0
 _PER_CPU_IPIS = ("resched", "callfunc", "callfuncsingle", "irqwork")
@@ -57,6 +59,8 @@ class Irq:
     late_eoi: bool = False
     masked_for: set[MaskReason] = field(default_factory=lambda: {MaskReason.EXPLICIT})
     is_active: bool = False
+    in_progress: int = 0
+    """Handlers of it that run now, by IRQD_IRQ_INPROGRESS."""
     spurious: int = 0
     """Events in a row in which the driver found no work."""
 
@@ -94,6 +98,8 @@ class Linux(Kernel):
                 yield self.enter_fifo(cpu.number)
         for cpu in self.cpus:
             yield self._boot_vcpu(cpu.number)
+            if cpu is not self.current:
+                yield self.bring_up(cpu.number)
 
     def _boot_vcpu(self, vcpu: int) -> Task:
         timer = yield self.bind_virq_to_irqhandler(Virq.TIMER, vcpu, self._timer, f"timer{vcpu}")
@@ -109,6 +115,19 @@ class Linux(Kernel):
     def _timer(self, irq: int) -> Task:
         del irq
         return self.timer_interrupt()
+
+    def kexec(self) -> Task:
+        """Start a new kernel in place of this one: EVTCHNOP_reset closes all ports, then it boots.
+
+        Call it on vCPU 0, while no other thread runs.
+        """
+        yield self.demand(EvtchnOp.RESET, DOMID_SELF)
+        self._irqs.clear()
+        self._by_port.clear()
+        self._resched.clear()
+        for cpu in self.cpus:
+            cpu.timers.clear()
+        yield self.boot()
 
     # Binding
 
@@ -190,8 +209,11 @@ class Linux(Kernel):
         cpu.emit(Kind.IRQ_UNBOUND, number, irq.port)
         self.lab.hypervisor.truth.freeing(self.dom, irq.port, cpu.number)
         yield self._mask(irq, MaskReason.EXPLICIT)
-        if self.calls_on_free and irq.handler is not None:
-            yield self.run_handler(cpu, number, irq.port, irq.handler(number))
+        handler, irq.handler = irq.handler, None
+        while irq.in_progress:  # synchronize_irq
+            yield _RELAX_NS
+        if self.calls_on_free and handler is not None:
+            yield self.run_handler(cpu, number, irq.port, handler(number))
         del self._irqs[number], self._by_port[irq.port]
         yield self.close(irq.port)
 
@@ -291,7 +313,11 @@ class Linux(Kernel):
         if self.clears:
             self.clear(port)
         yield self.lab.costs.profile.memory
+        if irq.handler is None:
+            return  # freed by another vCPU meanwhile
+        irq.in_progress += 1
         yield self.run_handler(cpu, irq.number, port, irq.handler(irq.number))
+        irq.in_progress -= 1
 
     def reschedule(self, cpu: "VirtualCpu") -> Task:
         """Interrupt another vCPU so that it looks for ready threads."""

@@ -113,8 +113,8 @@ class Recorder:
         return tsc
 
     def write_facts(self, records: bytes) -> None:
-        """Write records of the facts stream as they are."""
-        if self._tape is not None:
+        """Write records of the facts stream as they are; xentrace knows none, and so no stock."""
+        if self._tape is not None and self.capture is not Capture.STOCK:
             self._tape.append(FACTS_STREAM, records)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from evtrace.tracer.emulator.vcpu import VirtualCpu
 
 SLICE_MS: Final = 30
+TICK_MS: Final = 10
+"""So long the boost of a vCPU that woke lasts."""
 RATELIMIT_MS: Final = 1
 """A vCPU runs at least so long before another takes its place."""
 IDLE_DOMAIN: Final = 32767
@@ -56,6 +58,7 @@ class Scheduler:
         self._stock = stock
         cycles = costs.profile.cycles
         self._slice = cycles(SLICE_MS * 1_000_000)
+        self._tick = cycles(TICK_MS * 1_000_000)
         self._ratelimit = cycles(RATELIMIT_MS * 1_000_000)
         self._accounted = 0
         self._vcpus: list[VirtualCpu] = []
@@ -105,6 +108,13 @@ class Scheduler:
         if pcpu.current is None or not pcpu.current.in_xen:
             self._schedule(pcpu)
 
+    def yank(self, vcpu: "VirtualCpu") -> None:
+        """Take the pCPU away from a running vCPU for no good reason; it comes back in its turn."""
+        pcpu = vcpu.pcpu
+        if pcpu.current is vcpu and not vcpu.in_xen:
+            self._account(pcpu)
+            self._switch(pcpu, vcpu, pcpu.queue.pop(0) if pcpu.queue else None)
+
     def _enqueue(self, vcpu: "VirtualCpu") -> Pcpu:
         pcpu = self._choose_pcpu(vcpu)
         place = next(
@@ -126,11 +136,17 @@ class Scheduler:
         first = pcpu.queue[0]
         delay = self._costs.draw_wake()
         if pcpu.current is not None:
+            self._end_boost(pcpu, pcpu.current)
             if first.priority >= pcpu.current.priority:
                 self._watch_slice(pcpu)
                 return
             delay = max(delay, pcpu.since + self._ratelimit - self._engine.now)
         self._engine.after(delay, self.preempt, pcpu)
+
+    def _end_boost(self, pcpu: Pcpu, vcpu: "VirtualCpu") -> None:
+        """Take the boost from a vCPU that has run for a tick."""
+        if self._engine.now - pcpu.since >= self._tick:
+            vcpu.priority = Priority.UNDER if vcpu.credit > 0 else Priority.OVER
 
     def _slice_ends(self, pcpu: Pcpu, end: int) -> None:
         current = pcpu.current
@@ -146,7 +162,9 @@ class Scheduler:
         stays = previous is not None and not previous.waits
         chosen = pcpu.queue[0] if pcpu.queue else None
         if previous is not None and stays:
-            if chosen is None or chosen.priority > previous.priority:
+            its_turn = self._engine.now >= pcpu.slice_end
+            limit = previous.priority if its_turn else previous.priority - 1
+            if chosen is None or chosen.priority > limit:
                 self._go_on(pcpu, previous)
                 return
         elif chosen is None and previous is None:

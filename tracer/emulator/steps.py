@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from evtrace.xen.abi import EvtchnOp
 from evtrace.xen.machine import Answer
 
 if TYPE_CHECKING:
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 Task: TypeAlias = Generator[Any, Any, Any]
 """Code of a guest: it yields nanoseconds, steps or other tasks, and gets their results."""
+
+
+class GuestError(Exception):
+    """A hypercall of a guest program was refused; programs may catch it as drivers do."""
+
+    def __init__(self, op: EvtchnOp, args: tuple[int, ...], ret: int) -> None:
+        """Name the call and what Xen answered."""
+        super().__init__(f"{op.name.lower()}{args} = {ret}")
+        self.ret = ret
 
 
 class Step(ABC):

@@ -127,6 +127,8 @@ class Costs:
     CHAOS_SHARE: Final = 0.08
     """Share of the steps that chaos holds up."""
     CHAOS_MEAN_NS: Final = 20_000
+    CHAOS_PREEMPTS: Final = 0.01
+    """Share of the steps in which chaos takes the pCPU away."""
 
     def __init__(self, profile: TimingProfile, random: Random, *, chaos: bool) -> None:
         self.profile = profile
@@ -143,6 +145,10 @@ class Costs:
         if self.chaos and self._random.random() < self.CHAOS_SHARE:
             cost += self._random.expovariate(1 / self.CHAOS_MEAN_NS) * self._scale
         return max(1, round(cost))
+
+    def preempts(self) -> bool:
+        """Draw whether chaos takes the pCPU away in the midst of a step."""
+        return self.chaos and self._random.random() < self.CHAOS_PREEMPTS
 
     def draw_wake(self) -> int:
         """Draw the cycles from waking a vCPU to its pCPU scheduling it."""

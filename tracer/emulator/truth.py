@@ -103,11 +103,14 @@ class Truth:
         """Settle a send that a fault has lost."""
         self._settle(send, Fate.LOST)
 
-    def cleared(self, dom: int, port: int) -> None:
-        """Note that a guest cleared a port's pending bit."""
+    def cleared(self, dom: int, vcpu: int, port: int) -> None:
+        """Note that a guest cleared a port's pending bit: for its handler, or as a poller."""
         book = self._book(dom, port)
-        book.taken += book.pending
-        book.pending = []
+        pending, book.pending = book.pending, []
+        if (dom, vcpu) in self._upcalls:
+            book.taken += pending
+        else:
+            self._answer(pending, None)
 
     def retriggered(self, dom: int, vcpu: int, port: int, tsc: int) -> None:
         """Note that a guest set a port's pending bit itself."""
@@ -126,6 +129,11 @@ class Truth:
         """Settle what was pending on all ports of a domain."""
         for channel in [channel for channel in self._books if channel[0] == dom]:
             self.closed(*channel)
+
+    def destroyed(self, dom: int) -> None:
+        """Settle what was pending in a domain that is no more; its upcalls never return."""
+        self.closed_all(dom)
+        self._upcalls = {where: runs for where, runs in self._upcalls.items() if where[0] != dom}
 
     # What guests do
 
@@ -154,6 +162,10 @@ class Truth:
             self._upcalls[dom, vcpu] += 1
         cause = _cause(provocations, book, unbound=unbound)
         run = book.running[vcpu] = book.last = _Run(dom, vcpu, port, irq, tsc, cause, provocations)
+        self._answer(provocations, run)
+
+    def _answer(self, provocations: list[Provocation], run: _Run | None) -> None:
+        """Settle the sends that a run took, or a poller."""
         fate = Fate.DELIVERED
         for provocation in provocations:
             if provocation.send is not None:
@@ -174,7 +186,10 @@ class Truth:
         """Settle what the end of the run left open and write the summary."""
         for channel, book in self._books.items():
             self._write_run(book.last)
-            for provocation in [*book.taken, *book.pending]:
+            for provocation in book.taken:
+                if provocation.send is not None:
+                    self._settle(provocation.send, Fate.PENDING_AT_END)
+            for provocation in book.pending:
                 if provocation.send is not None:
                     self._settle(provocation.send, _fate_at_end(channel, masked, lost))
         doms = sorted(self._upcall_counts)

@@ -6,12 +6,13 @@ scheduled in, after an event-check IPI. While an upcall is handled no other one 
 
 from collections import deque
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from evtrace.guest import bits
 from evtrace.timeline import Kind, Runstate
 from evtrace.tracer.emulator import stock
 from evtrace.tracer.emulator.scheduler import Priority
+from evtrace.tracer.emulator.steps import GuestError, Step
 
 if TYPE_CHECKING:
     from evtrace.tracer.emulator.engine import Action, Engine
@@ -24,17 +25,29 @@ if TYPE_CHECKING:
 _IRET = 23
 
 
+YIELDED: Final = "a program yields whole nanoseconds, steps and tasks"
+
+
 class Frame:
     """A call of guest code in progress."""
 
-    __slots__ = ("paused", "task", "value")
+    __slots__ = ("paused", "refusal", "task", "value")
 
     def __init__(self, task: "Task") -> None:
         self.task = task
         self.value: Any = None
         """What the `yield` at which it stands will give."""
+        self.refusal: GuestError | None = None
+        """What the `yield` at which it stands will raise."""
         self.paused: tuple[int, Action, tuple[Any, ...]] | None = None
         """It was interrupted: cycles left, and what then follows."""
+
+    def resume(self) -> object:
+        """Run it up to its next `yield`; gives what it yields."""
+        refusal, value = self.refusal, self.value
+        self.refusal = self.value = None
+        step: object = self.task.send(value) if refusal is None else self.task.throw(refusal)
+        return step
 
 
 class Thread:
@@ -228,29 +241,50 @@ class VirtualCpu:
     def advance(self) -> None:
         """Run the guest's code up to its next step that takes time."""
         self.kernel.current = self
-        skip = self._engine.skip
-        while True:
-            frame = self._at = self._top()
-            if frame.paused is not None:
-                (cycles, action, args), frame.paused = frame.paused, None
-                self._later(cycles, action, *args)
-                return
-            try:
-                step = frame.task.send(frame.value)
-            except StopIteration as stop:
-                if self._finish(stop.value):
-                    return
-                continue
-            frame.value = None
-            if type(step) is int:
-                cycles = self._draw(step) if step else 1
-                if not skip(cycles):
-                    self._later(cycles, self.advance)
-                    return
-            elif type(step) is GeneratorType:
-                self._frames().append(Frame(step))
-            elif step.begin(self):
-                return
+        while self._run_on():
+            pass
+
+    def _run_on(self) -> bool:
+        """Run the frame on top up to its next `yield`; False if the vCPU goes on only later."""
+        frame = self._at = self._top()
+        if frame.paused is not None:
+            (cycles, action, args), frame.paused = frame.paused, None
+            self._later(cycles, action, *args)
+            return False
+        try:
+            step = frame.resume()
+        except StopIteration as stop:
+            return not self._finish(stop.value)
+        except GuestError as refusal:
+            self._unwind(refusal)
+            return True
+        if isinstance(step, int):
+            return self._spend(step)
+        if isinstance(step, GeneratorType):
+            self._frames().append(Frame(step))
+            return True
+        if not isinstance(step, Step):
+            frame.task.throw(TypeError(f"yielded {step!r}: {YIELDED}"))
+            return True
+        return not step.begin(self)
+
+    def _spend(self, ns: int) -> bool:
+        """Let time pass; False if something else may happen meanwhile."""
+        cycles = self._draw(ns) if ns else 1
+        if self._lab.costs.preempts():
+            self._engine.after(0, self._lab.scheduler.yank, self)
+        if self._engine.skip(cycles):
+            return True
+        self._later(cycles, self.advance)
+        return False
+
+    def _unwind(self, refusal: GuestError) -> None:
+        """Hand what the frame on top raised to its caller, to be caught there."""
+        frames = self._frames()
+        if len(frames) == 1:
+            raise refusal
+        frames.pop()
+        frames[-1].refusal = refusal
 
     def _finish(self, value: object) -> bool:
         """End the frame on top with its result; True if the vCPU goes on only later."""
