@@ -19,7 +19,7 @@ from evtrace.xen.memory import SharedMemory, page_address
 from evtrace.xen.port import Port
 from evtrace.xen.table import PortTable
 from evtrace.xen.twolevel import TwoLevel
-from evtrace.xen.vcpu import NO_POLL, Vcpu
+from evtrace.xen.vcpu import POLL_ANY, Vcpu
 from evtrace.xen.virqs import VirqClass, classify_virq
 
 if TYPE_CHECKING:
@@ -169,10 +169,7 @@ class Domain:
         if not self.polling:
             return
         for vcpu in self.vcpus:
-            bit = 1 << vcpu.vcpu_id
-            if self.polling & bit and (vcpu.poll <= NO_POLL or vcpu.poll == number):
-                self.polling &= ~bit
-                vcpu.poll = NO_POLL
+            if vcpu.poll in (POLL_ANY, number):
                 vcpu.unblock()
 
     # Forms

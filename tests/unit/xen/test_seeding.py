@@ -392,3 +392,46 @@ def test_what_a_port_was_before_does_not_matter():
     machine.hypercall(1, 0, EvtchnOp.BIND_PIRQ, (5, 0))
     machine.hypercall(1, 0, EvtchnOp.CLOSE, (1,))
     assert machine.hypercall(2, 0, EvtchnOp.BIND_PIRQ, (5, 0)).ret == -Errno.EBUSY
+
+
+def test_seeding_a_fifo_domain_leaves_the_bit_maps_of_the_other_form_alone():
+    machine = Machine()
+    domain = machine.seed_domain(1, 1, FormName.FIFO)
+    domain.seed_port(5, PortState.IPI, pending=True, masked=True)
+    assert not domain.two_level.pending(5)
+    assert not domain.two_level.masked(5)
+
+
+def test_a_vcpu_that_a_fifo_domain_turns_out_to_have_can_be_signalled():
+    machine = Machine()
+    domain = machine.seed_domain(1, 1, FormName.FIFO)
+    domain.seed_port(5, PortState.IPI, notify_vcpu=2)
+    assert len(domain.vcpus) == 3
+    assert send(machine, 1, 5) == 0
+    assert domain.vcpus[2].upcall_pending
+    domain.ensure_vcpu(1)
+    assert len(domain.vcpus) == 3
+
+
+@pytest.mark.parametrize("state", [PortState.UNBOUND, PortState.IPI, PortState.VIRQ])
+def test_only_a_pirq_port_takes_physical_interrupts(state):
+    machine = Machine()
+    domain = machine.seed_domain(1, 1)
+    domain.seed_port(5, state)
+    assert domain.pirq_ports == {}
+    with pytest.raises(HypercallError) as refused:
+        machine.raise_pirq(1, 0)
+    assert refused.value.errno is Errno.ENOENT
+
+
+@pytest.mark.parametrize(("poll", "wakes"), [((5,), True), ((6,), False), ((5, 6), True)])
+def test_an_event_wakes_those_who_poll_for_it(poll, wakes):
+    machine = Machine()
+    domain = machine.seed_domain(1, 2)
+    domain.seed_port(5, PortState.IPI, masked=True)
+    domain.seed_port(6, PortState.IPI, masked=True)
+    assert machine.sched_poll(1, 1, poll).out == (1,)
+    send(machine, 1, 5)
+    assert domain.vcpus[1].blocked == (not wakes)
+    assert (domain.polling == 0) == wakes
+    assert not domain.vcpus[0].blocked

@@ -2,6 +2,7 @@
 
 import pytest
 
+from evtrace.guest import bits
 from evtrace.xen.abi import DOMID_SELF, Errno, EvtchnOp, HypercallError
 from evtrace.xen.domain import Dying
 from evtrace.xen.machine import Machine
@@ -36,3 +37,14 @@ def test_a_reset_that_stopped_keeps_others_out_until_it_is_continued():
     machine.work_waits = False
     assert 0 == machine.hypercall(1, 0, EvtchnOp.RESET_CONT, (DOMID_SELF,)).ret
     assert 0 == machine.domains[1].next_reset
+
+
+def test_freeing_the_hypervisors_own_port_leaves_its_bits_alone():
+    """Xen never touches them, so what the guest wrote there itself stays."""
+    machine = Machine()
+    domain = machine.create_domain(1, 1)
+    port = machine.xen_alloc_unbound(1, 0, 0)
+    bits.set_pending(domain, port)
+    machine.xen_free(1, port)
+
+    assert domain.form.pending(port)
