@@ -8,7 +8,7 @@ from evtrace.analysis.latency import latencies
 from evtrace.replay.results import Results
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
-from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, Divergence, WorkVerdict
+from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, Divergence, Finding, WorkVerdict
 
 TIMER_CAUSES = (Cause.VIRQ, Cause.PIRQ, Cause.IPI)
 """Causes that explain themselves; runs of any other are listed one by one."""
@@ -44,6 +44,8 @@ class Report:
     channels: pl.DataFrame
     """`dom`, `port`, `name`, `runs`, one column a cause that occurs."""
     latencies: pl.DataFrame
+    findings: list[Finding]
+    """What is wrong and whose doing it is, of the whole trace."""
     divergences: list[Divergence]
 
 
@@ -108,6 +110,7 @@ def make_report(
         spurious=_spurious(runs, coverage, results, scope),
         channels=_channels(runs, facts),
         latencies=latencies(runs, facts.tsc_hz, widths),
+        findings=results.findings,
         divergences=results.divergences,
     )
 

@@ -9,7 +9,7 @@ from evtrace.analysis.report import TIMER_CAUSES, Report, count_of
 from evtrace.replay.results import Results
 from evtrace.timeline import class_names
 from evtrace.tracefile.family import Timing
-from evtrace.verdicts import Divergence
+from evtrace.verdicts import Divergence, Finding
 
 WIDTH = 80
 
@@ -31,6 +31,7 @@ def render(report: Report) -> str:
         _wrapped(report.verdict),
         _capture(report),
         replay_lines(report.results, report.profile),
+        finding_lines(report.findings),
         divergence_lines(report.divergences),
         _ports(report.channels),
         _runs(report),
@@ -117,6 +118,19 @@ def _by_vcpu(results: Results) -> str:
         f"{'vCPU not known' if dom is None else f'd{dom}v{vcpu}'} {count:,}"
         for (dom, vcpu), count in counts
     )
+
+
+def finding_lines(findings: list[Finding]) -> list[str]:
+    """Say what is wrong and whose doing it is, the first place first."""
+    if not findings:
+        return []
+    lines = ["Findings:"]
+    for found in findings[:LISTED_RUNS]:
+        lines.append(f"  {found.tsc} #{found.seq} {found.code}, by the {found.blame}:")
+        lines += _wrapped(found.sentence, "    ")
+    if len(findings) > LISTED_RUNS:
+        lines.append(f"  ... and {len(findings) - LISTED_RUNS:,} more")
+    return lines
 
 
 def divergence_lines(divergences: list[Divergence]) -> list[str]:

@@ -6,18 +6,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from evtrace.replay.belief import Belief
-from evtrace.replay.follow import FOLLOWED_KINDS, Follow
+from evtrace.replay.follow import FOLLOWED_KINDS, SCHEDULER_KINDS, Follow
 from evtrace.replay.results import Results
-from evtrace.timeline import Kind, Row
+from evtrace.timeline import Kind, RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.reader import TraceReader, open_trace
 from evtrace.tracefile.rows import timeline
-from evtrace.xen.abi import HYPERVISOR_event_channel_op
+from evtrace.xen.abi import HYPERVISOR_event_channel_op, HYPERVISOR_sched_op
 from evtrace.xen.profiles import HEAD, Profile, find_profile, profile_for_version
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+POLL = 3
+"""SCHEDOP_poll"""
 
 
 class Trace:
@@ -59,14 +63,21 @@ class Trace:
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the timeline that the replay needs."""
-        import polars as pl  # noqa: PLC0415  loaded when the first row is asked for
-
-        hypercall = pl.col("kind") == Kind.HYPERCALL
-        wanted = pl.col("kind").is_in(FOLLOWED_KINDS) & (
-            ~hypercall | (pl.col("op") == HYPERVISOR_event_channel_op)
-        )
+        wanted = self._wanted()
         for batch in self.timeline():
             yield from map(Row._make, batch.filter(wanted).iter_rows())
+
+    def _wanted(self) -> "pl.Expr":
+        """Give the filter for rows that the replay needs."""
+        import polars as pl  # noqa: PLC0415
+
+        kind, op = pl.col("kind"), pl.col("op")
+        if RecordClass.RAISE not in self.coverage.classes():
+            calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
+            return kind.is_in(FOLLOWED_KINDS) & calls
+        polls = (op == HYPERVISOR_sched_op) & (pl.col("a0").is_null() | (pl.col("a0") == POLL))
+        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op) | polls
+        return kind.is_in([*FOLLOWED_KINDS, *SCHEDULER_KINDS]) & calls
 
     def profile(self, name: str | None = None) -> Profile:
         """Give the profile of Xen called `name`, else the trace's own version's, else HEAD."""
@@ -78,7 +89,15 @@ class Trace:
     def belief(self, xen: str | None = None) -> Belief:
         """Give the state from which a replay starts."""
         forms = {dom: bool(form) for dom, form in self.facts.forms.items()}
-        return Belief(self.profile(xen), forms, self.facts.vcpus, self.facts.irq_names)
+        facts = self.facts
+        return Belief(
+            self.profile(xen),
+            forms,
+            facts.vcpus,
+            facts.irq_names,
+            facts.habits,
+            facts.guest_types,
+        )
 
     def replay_until(self, tsc: int, xen: str | None = None) -> Follow:
         """Re-execute the trace up to host TSC `tsc`; the result shows the state then."""

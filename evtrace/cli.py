@@ -14,6 +14,8 @@ import typer
 from evtrace import __version__
 from evtrace.commands.conform import conform
 from evtrace.commands.convert import convert
+from evtrace.commands.cut import cut
+from evtrace.commands.doctor import doctor
 from evtrace.commands.dump import dump
 from evtrace.commands.import_ import import_
 from evtrace.commands.info import info
@@ -77,8 +79,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "info": info,
     "dump": dump,
     "convert": convert,
+    "cut": cut,
     "replay": replay,
     "report": report,
+    "doctor": doctor,
     "conform": conform,
 }
 

@@ -155,6 +155,8 @@ class Run:
     """`observed` or `inferred(rule)`."""
     work: WorkVerdict | None = None
     contributors: list[Contribution] = field(default_factory=list)
+    excused: bool = False
+    """Nobody provoked it, and that is the guest's doing, not Xen's."""
 
 
 @dataclass(slots=True)
@@ -191,6 +193,65 @@ class Divergence:
     found: str
     around: list[str]
     """The records before and after it, one line each."""
+
+
+@unique
+class Blame(StrEnum):
+    """Whose doing a finding is."""
+
+    HYPERVISOR = "hypervisor"
+    GUEST = "guest"
+    CAPTURE = "capture"
+    """The machine may be in order; what was recorded of it is not."""
+
+
+@unique
+class FindingCode(StrEnum):
+    """What is wrong; docs/causes.md says what shows it."""
+
+    NO_PENDING_AT_BIND = "NO_PENDING_AT_BIND"
+    """bind_interdomain did not set the binder's port pending."""
+    LOST_SEND = "LOST_SEND"
+    """A send returned 0 and set nothing pending."""
+    LOST_EVENT = "LOST_EVENT"
+    """A VIRQ or PIRQ was raised and set nothing pending."""
+    LOST_UPCALL = "LOST_UPCALL"
+    """An event was pending and its vCPU was not told."""
+    NOT_DELIVERED = "NOT_DELIVERED"
+    """The event or its upcall was lost; which one, the trace does not tell."""
+    WRONG_PORT = "WRONG_PORT"
+    """A send reached another port of the receiver."""
+    SET_FOR_NOBODY = "SET_FOR_NOBODY"
+    """A port was set pending, and nobody had sent."""
+    PENDING_KEPT_OVER_CLOSE = "PENDING_KEPT_OVER_CLOSE"
+    """A close left the pending bit to the port's next owner."""
+    UNMASK_WITHOUT_RERAISE = "UNMASK_WITHOUT_RERAISE"
+    """EVTCHNOP_unmask did not raise the event that waited."""
+    NOT_CLEARED = "NOT_CLEARED"
+    """A guest handled an event and left its pending bit set."""
+    NEVER_UNMASKED = "NEVER_UNMASKED"
+    """A guest was done with a port and left it masked; an event waits."""
+    WRONG_VCPU = "WRONG_VCPU"
+    """A guest handled a port on a vCPU that is not the port's."""
+    DOUBLE_HANDLE = "DOUBLE_HANDLE"
+    """A guest ran a handler twice for one event."""
+    CLOCKS_DISAGREE = "CLOCKS_DISAGREE"
+    """The TSCs of two pCPUs disagree: what rests on the order of their records is withheld."""
+    RECORDS_LOST = "RECORDS_LOST"
+    """Records were dropped: what rests on them is withheld."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong, and whose doing it is; `seq` is the record at which it happened."""
+
+    code: FindingCode
+    blame: Blame
+    seq: int
+    tsc: int
+    dom: int
+    port: int | None
+    sentence: str
 
 
 def runs_schema() -> "pl.Schema":

@@ -5,12 +5,14 @@ of domains nobody took a snapshot of) is kept here, beside it: an answer that re
 is adopted, never compared.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from evtrace.guest import bits, queue, unmask
 from evtrace.guest.irq_names import port_by_name
 from evtrace.replay.calls import Call
 from evtrace.replay.tokens import Channel
+from evtrace.tracefile.family import LINUX_HABITS, GuestHabits, GuestType
 from evtrace.xen.abi import (
     DOMID_SELF,
     FIFO_MASKED,
@@ -20,8 +22,9 @@ from evtrace.xen.abi import (
     PortState,
 )
 from evtrace.xen.domain import Domain
-from evtrace.xen.effects import EffectKind
+from evtrace.xen.effects import Effect, EffectKind
 from evtrace.xen.machine import Answer, Machine
+from evtrace.xen.memory import PAGE_BASE
 from evtrace.xen.port import Port
 from evtrace.xen.profiles import Profile
 from evtrace.xen.virqs import VirqClass, classify_virq
@@ -48,6 +51,13 @@ ON_A_PORT = frozenset(
 )
 """Operations whose first argument is a port of the caller."""
 
+RESETS = frozenset({EvtchnOp.RESET, EvtchnOp.RESET_CONT})
+"""Operations after which a new kernel starts."""
+
+
+def _is_new_upcall(effect: Effect) -> bool:
+    return effect[0] == EffectKind.UPCALL and bool(effect[3])
+
 
 class Event(NamedTuple):
     """A port on which the model raised an event."""
@@ -67,14 +77,14 @@ class Belief:
         fifo: dict[int, bool] | None = None,
         vcpus: dict[int, int] | None = None,
         irq_names: dict[tuple[int, int], str] | None = None,
-        *,
-        masked_at_init: bool = True,
+        habits: Mapping[int, GuestHabits] | None = None,
+        guest_types: Mapping[int, GuestType] | None = None,
     ) -> None:
         """Start with no domain.
 
-        `fifo`, `vcpus` and `irq_names` (by domain and irq) hold what the trace's facts say of each
-        domain; `masked_at_init` whether its kernel masks every port before it is used, as Linux
-        does.
+        `fifo`, `vcpus`, `guest_types` and `irq_names` (by domain and irq) hold what the trace's
+        facts say of each domain, `habits` what its kernel does unseen; without them it is taken
+        for Linux.
         """
         self.machine = Machine(profile, record_memory=False)
         self.host_irqs: dict[int, Channel] = {}
@@ -82,7 +92,10 @@ class Belief:
         self._fifo = fifo or {}
         self._vcpus = vcpus or {}
         self._irq_names = irq_names or {}
-        self._masked_at_init = masked_at_init
+        self._habits = habits or {}
+        self._guest_types = guest_types or {}
+        self.kicked: set[tuple[int, int]] = set()
+        """(domain, vCPU) that the steps up to the last `events` gave a new upcall."""
         self._start_tsc = 0
         self._known_since: dict[int, int] = {}
         self._complete: set[int] = set()  # domains whose port table is known
@@ -121,12 +134,27 @@ class Belief:
         port = self._port(channel)
         return (port.remote_dom, port.remote_port) if port else channel
 
+    def is_xens(self, channel: Channel) -> bool:
+        """Tell whether the hypervisor itself holds the port."""
+        port = self._port(channel)
+        return port is not None and port.xen_consumer
+
     def target_of_send(self, channel: Channel) -> Channel | None:
         """Give the port that a send on `channel` sets pending."""
         state = self.state(channel)
         if channel in self._assumed or state not in {PortState.INTERDOMAIN, PortState.IPI}:
             return None
-        return channel if state is PortState.IPI else self.peer(channel)
+        if state is PortState.IPI:
+            return channel
+        peer = self.peer(channel)
+        return peer if self._leads_back(peer, channel) else None
+
+    def _leads_back(self, peer: Channel, channel: Channel) -> bool:
+        """Tell whether both ends agree; they need not after calls that nobody saw."""
+        port = self._port(peer)
+        if port is None or port.state is not PortState.INTERDOMAIN or port.xen_consumer:
+            return True
+        return (port.remote_dom, port.remote_port) == channel
 
     def home(self, channel: Channel) -> tuple[int, int] | None:
         """Give (vCPU, priority) to which the port's next event goes."""
@@ -134,9 +162,9 @@ class Belief:
         return (port.notify_vcpu, port.priority) if port else None
 
     def queue(self, channel: Channel) -> tuple[int, int] | None:
-        """Give (vCPU, priority) of the FIFO queue on which the port is linked, if it is."""
-        port = self._port(channel)
-        fifo = self.domain(channel[0]).fifo
+        """Give (vCPU, priority) of the FIFO queue on which the port is linked, closed or not."""
+        domain = self.domain(channel[0])
+        port, fifo = domain.table.lookup(channel[1]), domain.fifo
         if port is None or fifo is None or not fifo.linked(channel[1]):
             return None
         return port.last_vcpu, port.last_priority
@@ -144,6 +172,28 @@ class Belief:
     def masked(self, channel: Channel) -> bool:
         """Tell whether the port is masked."""
         return self.domain(channel[0]).form.masked(channel[1])
+
+    def pending(self, channel: Channel) -> bool:
+        """Tell whether the port is pending."""
+        return self.domain(channel[0]).form.pending(channel[1])
+
+    def is_fifo(self, dom: int) -> bool:
+        """Tell whether the domain uses the FIFO form."""
+        return self.domain(dom).fifo is not None
+
+    def due_on(self, channel: Channel) -> int | None:
+        """Give the vCPU whose next upcall must find the port; None if none will."""
+        domain, number = self.domain(channel[0]), channel[1]
+        if not domain.form.pending(number) or domain.form.masked(number):
+            return None
+        if domain.fifo is not None:
+            linked = self.queue(channel)
+            return linked[0] if linked else None
+        home = self.home(channel)
+        if home is None or home[0] >= len(domain.vcpus):
+            return None
+        selected = domain.vcpus[home[0]].selector >> number // domain.word_bits & 1
+        return home[0] if selected else None
 
     def pirq_port(self, dom: int, pirq: int) -> Channel | None:
         """Give the port to which a domain has bound a PIRQ."""
@@ -157,6 +207,7 @@ class Belief:
             form = FormName.FIFO if self._fifo.get(domid, True) else FormName.TWO_LEVEL
             vcpus = max(self._vcpus.get(domid, 1), vcpu + 1)
             domain = self.machine.seed_domain(domid, vcpus, form)
+            domain.is_hvm = self._is_hvm(domid)
             self._map_words(domain, 0)
         domain.ensure_vcpu(vcpu)
         return domain
@@ -164,10 +215,10 @@ class Belief:
     def _map_words(self, domain: Domain, port: int) -> None:
         """Let the event words up to `port` exist, masked if the kernel masks what it never used."""
         if domain.fifo is None:
-            if self._masked_at_init and port == 0:
+            if self._masks(domain.domid) and port == 0:
                 bits.mask_all(domain)
             return
-        mask = FIFO_MASKED if self._masked_at_init else 0
+        mask = FIFO_MASKED if self._masks(domain.domid) else 0
         mapped = len(domain.fifo.array) * PAGE_WORDS
         while mapped <= port:
             for number in range(mapped, mapped + PAGE_WORDS):
@@ -231,14 +282,42 @@ class Belief:
         return ""
 
     def execute(self, call: Call) -> Answer:
-        """Let the model execute the call."""
-        return self.machine.hypercall(call.dom, call.vcpu, call.op, call.args or ())
+        """Let the model execute the call, and the guest do what goes with it unseen."""
+        args = call.args or ()
+        if call.op == EvtchnOp.EXPAND_ARRAY and self._masks(call.dom):
+            bits.fill_page(self.domain(call.dom), args[0], FIFO_MASKED)
+        answer = self.machine.hypercall(call.dom, call.vcpu, call.op, args)
+        if call.op in RESETS and answer.ret == 0:
+            self._start_anew(self.domain(self.target(call)))
+        return answer
+
+    def _start_anew(self, domain: Domain) -> None:
+        """Follow a kernel that starts: the pages that it lends are empty, all ports masked."""
+        words = domain.memory.words
+        for address in [address for address in words if address >= PAGE_BASE]:
+            del words[address]
+        for vcpu in domain.vcpus:
+            queue.forget_heads(vcpu)
+        if self._masks(domain.domid):
+            bits.mask_all(domain)
+
+    def _masks(self, dom: int) -> bool:
+        return GuestHabits.MASKED_AT_START in self._habits.get(dom, LINUX_HABITS)
+
+    def _is_hvm(self, dom: int) -> bool:
+        return self._guest_types.get(dom) is GuestType.HVM
+
+    def rechecks(self, dom: int) -> bool:
+        """Tell whether the kernel looks for a waiting event when it unmasks a port."""
+        return GuestHabits.UNMASK_RECHECKS in self._habits.get(dom, LINUX_HABITS)
 
     def events(self) -> list[Event]:
         """Take the events that the model raised since the last time."""
+        effects = self.machine.take_effects()
+        self.kicked = {(effect[1], effect[2]) for effect in effects if _is_new_upcall(effect)}
         return [
             Event(effect[1], effect[2], effect[3], bool(effect[5]))
-            for effect in self.machine.take_effects()
+            for effect in effects
             if effect[0] == EffectKind.SET_PENDING
         ]
 
@@ -334,11 +413,13 @@ class Belief:
     def unmask(self, channel: Channel, vcpu: int) -> None:
         """Follow the guest: it unmasks a port, less the hypercall that a trace shows by itself."""
         domain = self.domain(channel[0], vcpu)
-        unmask.unmask_memory(domain.vcpus[vcpu], channel[1])
+        if self.rechecks(channel[0]):
+            unmask.unmask_memory(domain.vcpus[vcpu], channel[1])
+        else:
+            bits.clear_mask(domain, channel[1])
 
     def clear(self, channel: Channel) -> None:
-        """Follow the guest: it takes an event, off its queue and out of the pending bit."""
-        self.consume(channel)
+        """Follow the guest: it clears a pending bit."""
         bits.clear_pending(self.domain(channel[0]), channel[1])
 
     def set_pending(self, channel: Channel) -> None:
@@ -358,6 +439,15 @@ class Belief:
         if domain.fifo is None:
             domain.memory.write(domain.vcpus[vcpu].selector_address, 0)
 
+    def rest(self, dom: int, vcpu: int) -> None:
+        """Follow the guest: its upcall is over, or never came; nothing is announced any more."""
+        self.upcall(dom, vcpu)
+
+    def take_back(self, channel: Channel) -> None:
+        """Take it that Xen never set the port pending."""
+        self.consume(channel)
+        self.clear(channel)
+
     def raise_pirq(self, channel: Channel) -> None:
         """Follow Xen: a physical interrupt for the port's PIRQ."""
         port = self._port(channel)
@@ -375,7 +465,8 @@ class Belief:
     def create_domain(self, dom: int, vcpus: int) -> None:
         """Follow Xen: a new domain, whose port table is known to be empty."""
         if dom not in self.machine.domains:
-            self.machine.create_domain(dom, vcpus)
+            made = self.machine.create_domain(dom, vcpus, is_hvm=self._is_hvm(dom))
+            self._start_anew(made)
         self._complete.add(dom)
 
     def destroy_domain(self, dom: int) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from evtrace.timeline import NO_CALL, Kind, Row
-from evtrace.xen.abi import DOMID_SELF, EvtchnOp
+from evtrace.xen.abi import DOMID_SELF, EvtchnOp, HYPERVISOR_event_channel_op
 from evtrace.xen.ops import OP_SPECS, Field
 
 HELD_ROWS = 20_000
@@ -159,7 +159,7 @@ class CallPairing:
                 self._held_changes += call.op in CHANGES_PORTS
             case Kind.CALL_EXIT:
                 self._close(row)
-            case Kind.HYPERCALL:
+            case Kind.HYPERCALL if row.op == HYPERVISOR_event_channel_op or row.op is None:
                 self._take_record(row)
             case _:
                 self._held.append(_Slot(row))

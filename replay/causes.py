@@ -19,8 +19,12 @@ class Circumstances:
     """When its present owner bound it, if that was captured."""
     raises_captured: bool
     """VIRQs and PIRQs would have left a record when raised."""
-    running_elsewhere: bool
-    """Another vCPU is in this port's handler."""
+    taken_elsewhere: bool
+    """Another vCPU is in this port's handler, or was since this one began to scan."""
+    repeats: bool
+    """The guest cleared nothing, and runs the handler for the event it has just handled."""
+    left_over: bool
+    """An event was pending when the port's former owner closed it."""
     being_freed: bool
     """Its irq is being freed on this vCPU and no upcall has come since."""
 
@@ -52,8 +56,9 @@ def decide(token: Token, seen: Circumstances) -> Verdict:
 
 
 def _without_contribution(seen: Circumstances) -> Verdict:
-    if seen.running_elsewhere:
-        return Verdict(Cause.DOUBLE_HANDLE, "another vCPU is handling the same event")
+    again = _again(seen)
+    if again is not None:
+        return again
     if seen.state is PortState.VIRQ and not seen.raises_captured:
         return Verdict(Cause.VIRQ, "bound to a VIRQ, whose raising leaves no record", _BINDING)
     if seen.state is PortState.PIRQ and not seen.raises_captured:
@@ -64,6 +69,17 @@ def _without_contribution(seen: Circumstances) -> Verdict:
 
 
 _BINDING = "inferred(binding)"
+
+
+def _again(seen: Circumstances) -> Verdict | None:
+    """Name the event, handled or left over before, that this run is about once more."""
+    if seen.repeats:
+        return Verdict(Cause.DOUBLE_HANDLE, "the guest handled the same event just before")
+    if seen.taken_elsewhere and not seen.missing:
+        return Verdict(Cause.DOUBLE_HANDLE, "another vCPU has taken the same event")
+    if seen.left_over and not seen.missing:
+        return Verdict(Cause.STALE_PENDING_REUSE, "pending since before its former owner closed it")
+    return None
 
 
 def _bound(kinds: set[ContributionKind], seen: Circumstances) -> Verdict:

@@ -1,9 +1,11 @@
 """The fate of each send: what became of it, decided when its token is consumed, dropped or left."""
 
 from collections import Counter
+from collections.abc import Iterable
 
 from evtrace.replay.belief import Belief
-from evtrace.replay.tokens import Channel, Token, TokenBook
+from evtrace.replay.habits import Habits
+from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
 from evtrace.timeline import RecordClass
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import Contribution, Fate, Send
@@ -15,8 +17,13 @@ LATER_UPCALLS = 2
 class Fates:
     """Settles sends that no run answered."""
 
-    def __init__(self, belief: Belief, coverage: CoverageMap, tokens: TokenBook) -> None:
-        """Work on the open tokens of `tokens`."""
+    def __init__(
+        self, belief: Belief, coverage: CoverageMap, tokens: TokenBook, habits: Habits
+    ) -> None:
+        """Work on the open tokens of `tokens`; `habits` knows the guests' faults."""
+        self._habits = habits
+        self.now = 0
+        """TSC up to which the trace was replayed."""
         self._belief = belief
         self._coverage = coverage
         self._tokens = tokens
@@ -45,30 +52,72 @@ class Fates:
         token.parts = parts
         return token, reason
 
-    def closed(self, channel: Channel) -> None:
-        """Settle the sends that were pending on a port that its owner closed."""
-        for _, send in self._tokens.drop(channel).parts:
+    def unknown(self, token: Token, reason: str) -> Token:
+        """Settle what became of a token's sends as unknown; gives an empty one."""
+        for _, send in token.parts:
+            self._unknown(send, reason)
+        return Token()
+
+    def polled(self, token: Token) -> None:
+        """Settle the sends that a poller took: it cleared the bit itself, no handler ran."""
+        fate = Fate.DELIVERED
+        for _, send in token.parts:
+            gap = self._coverage.gap(send.to_dom or 0, 0, self.now) if send is not None else ""
+            if gap:
+                self._unknown(send, gap)
+            elif send is not None:
+                send.fate, send.reason = fate, "taken by a poller, which cleared the bit itself"
+            fate = Fate.COALESCED
+
+    def closed(self, channel: Channel, taken: Consumption | None) -> None:
+        """Settle the sends that a port's owner had not handled when it closed the port."""
+        parts = self._tokens.drop(channel).parts
+        if taken is not None and taken.by_poller:
+            self.polled(taken.token)
+        elif taken is not None:
+            parts = taken.token.parts + parts
+        for _, send in parts:
             if send is not None:
-                send.fate = Fate.CLOSED
+                gap = self._coverage.gap(channel[0], 0, self.now) or self._coverage.loss
+                send.fate, send.reason = (Fate.UNKNOWN, gap) if gap else (Fate.CLOSED, "")
                 self._upcalls_at.pop(send.seq, None)
 
-    def settle_remaining(self) -> None:
-        """Settle the sends that were still pending when the trace ended."""
+    def settle_remaining(self, taken: Iterable[tuple[Channel, Consumption]]) -> None:
+        """Settle the sends that were pending, or taken but not handled, when the trace ended."""
+        for channel, consumption in taken:
+            if consumption.by_poller:
+                self.polled(consumption.token)
+            else:
+                self._settle_taken(channel, consumption.token)
         for channel, token in self._tokens.remaining():
             for part, send in token.parts:
-                if send is not None:
+                if send is not None and send.fate is not Fate.LOST:
                     send.fate, send.reason = self._fate_at_end(channel, part, send)
 
+    def _settle_taken(self, channel: Channel, token: Token) -> None:
+        for part, send in token.parts:
+            missing = self._cannot_say(channel, part)
+            if send is not None:
+                send.fate = Fate.UNKNOWN if missing else Fate.PENDING_AT_END
+                send.reason = missing or "the capture ended between its clearing and its handler"
+
     def _fate_at_end(self, channel: Channel, part: Contribution, send: Send) -> tuple[Fate, str]:
-        missing = self._missing_handlers(channel[0], part.tsc, part.tsc) or self._coverage.loss
+        missing = self._cannot_say(channel, part)
         if missing:
             return Fate.UNKNOWN, missing
         if self._belief.masked(channel):
             return Fate.HELD_MASKED, "masked until the end of the capture"
+        if self._habits.leaves_set(channel) and not self._belief.is_fifo(channel[0]):
+            return Fate.LOST, "the guest never cleared the bit, so nothing new can be announced"
         later = self._upcalls_of(channel) - self._upcalls_at.get(send.seq, 0)
         if later >= LATER_UPCALLS:
             return Fate.LOST, f"the target vCPU took {later} upcalls after it without handling it"
         return Fate.PENDING_AT_END, "the capture ended first"
+
+    def _cannot_say(self, channel: Channel, part: Contribution) -> str:
+        """Say why it is not known what became of a send that no run answered."""
+        missing = self._missing_handlers(channel[0], part.tsc, part.tsc)
+        return missing or self._coverage.loss or self._coverage.gap(channel[0], 0, self.now)
 
     def _upcalls_of(self, channel: Channel) -> int:
         home = self._belief.home(channel)

@@ -9,19 +9,33 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evtrace.replay import comparison
-from evtrace.replay.belief import Belief
+from evtrace.replay.belief import ALLOCATING, Belief
 from evtrace.replay.calls import CHANGES_PORTS, Call, CallPairing
+from evtrace.replay.clocks import Clocks
+from evtrace.replay.delivery import IDLE_DOMAIN, WAKE_CYCLES, Delivery, Step
+from evtrace.replay.findings import Findings
 from evtrace.replay.order import explaining_order
 from evtrace.replay.results import Results
 from evtrace.replay.runs import Runs
 from evtrace.replay.seeding import check, seed
 from evtrace.replay.snapshots import SnapshotCollector
 from evtrace.replay.tokens import Channel, Token, TokenBook
-from evtrace.timeline import Kind, Row
+from evtrace.timeline import Kind, RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
-from evtrace.verdicts import Cause, Contribution, ContributionKind, Divergence, Fate, Send
-from evtrace.xen.abi import EvtchnOp, PortState
+from evtrace.verdicts import (
+    Cause,
+    Contribution,
+    ContributionKind,
+    Divergence,
+    Fate,
+    FindingCode,
+    Send,
+)
+from evtrace.xen.abi import EvtchnOp, HYPERVISOR_sched_op, PortState
 from evtrace.xen.machine import Answer
+
+MAX_UNEXPLAINED = 100
+"""Of so many divergences the replay asks whether a later call explains them."""
 
 AROUND = 4
 """Records shown on each side of a divergence."""
@@ -29,9 +43,15 @@ AROUND = 4
 FOLLOWED_KINDS = [
     int(kind)
     for kind in Kind
-    if kind >= Kind.CALL_ENTER or kind in {Kind.HYPERCALL, Kind.IRQ_HANDLED}
+    if kind >= Kind.CALL_ENTER or kind in {Kind.HYPERCALL, Kind.IRQ_HANDLED, Kind.LOST}
 ]
-"""Kinds of rows that the replay needs; of HYPERCALL only those of event_channel_op."""
+"""Kinds of rows that every replay needs; of HYPERCALL only those of event_channel_op."""
+
+SCHEDULER_KINDS = [int(Kind.RUNSTATE), int(Kind.WAKE)]
+"""Kinds that show whether Xen wakes whom it must; wanted where every step of a guest is known."""
+
+
+WITHHELD = "what rests on the order of their records is withheld"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +93,15 @@ class Follow:
         """Start from what `belief` holds; verdicts are withheld where `coverage` has gaps."""
         self.results = Results()
         self._belief = belief
+        self._coverage = coverage
+        self._unexplained: list[tuple[Row, list[Row]]] = []  # with the rows that came after
         self._tokens = TokenBook()
-        self._runs = Runs(belief, coverage, self._tokens, self.results)
+        self._findings = Findings(coverage)
+        self._delivery = Delivery(belief, coverage, self._tokens, self._findings)
+        self._clocks = Clocks(coverage)
+        self._runs = Runs(
+            belief, coverage, self._tokens, self.results, self._delivery, self._findings
+        )
         self._snapshots = SnapshotCollector()
         self._pairing = CallPairing(())
         self._before: deque[Row | Call] = deque(maxlen=AROUND)
@@ -114,8 +141,13 @@ class Follow:
         """Replay `rows`, which are in timeline order, and give the verdicts."""
         self._pairing = CallPairing(rows)
         for item in self._pairing:
+            self._delivery.pass_by(item)
+            self._runs.pass_by(item.lo if isinstance(item, Call) else item.tsc_lo)
+            if not isinstance(item, Call) and self._takes_host_row(item):
+                continue
             self._belief.begin(item.lo if isinstance(item, Call) else item.tsc_lo)
             if isinstance(item, Call):
+                self._clocks.called(item.enter)
                 self._settle_snapshots()
                 if not item.done:
                     self._call(item)
@@ -126,8 +158,48 @@ class Follow:
                     step(item)
             self._passed(item)
         self._settle_snapshots()
+        self._delivery.settle()
         self._runs.settle()
+        self._conclude()
         return self.results
+
+    def _takes_host_row(self, row: Row) -> bool:
+        """Take a row that tells of the host alone."""
+        if row.kind in SCHEDULER_KINDS:
+            if row.dom != IDLE_DOMAIN:
+                self._clocks.scheduled(row)
+                self._delivery.scheduled(row)
+            return True
+        if row.kind == Kind.LOST:
+            self._records_lost(row)
+            return True
+        if row.kind == Kind.TEXT:
+            self._runs.text(row)
+        if row.kind == Kind.HYPERCALL and row.op == HYPERVISOR_sched_op:
+            self._delivery.polls(row)
+            return True
+        return False
+
+    def _records_lost(self, row: Row) -> None:
+        """Start anew where records of guests may be among those that were dropped."""
+        if not self._coverage.gaps_reach_guests:
+            return
+        self._findings.lose_sight(row)
+        self._belief.doubt(set(self._belief.machine.domains))
+        self._runs.records_lost()
+        self._delivery.forget_all()
+        self._clocks.forget()
+
+    def _conclude(self) -> None:
+        for found, explaining in self._unexplained:
+            self._clocks.judge(found, explaining)
+        broken = self._clocks.broken
+        if broken is not None:
+            why = f"the records of d{broken.dom}v{broken.vcpu} make sense in another order only"
+            self._findings.blame_capture(FindingCode.CLOCKS_DISAGREE, broken, f"{why}: {WITHHELD}")
+            self.results.withhold(f"the TSCs of the pCPUs disagree at {broken.tsc_lo}")
+        withhold = broken is not None
+        self.results.findings = self._findings.finish(self.results.runs, withhold=withhold)
 
     # --- calls -----------------------------------------------------------------------------
 
@@ -146,9 +218,9 @@ class Follow:
             self._doubt(call)
             return
         send = self._sent(call) if call.op == EvtchnOp.SEND else None
-        adopted = self._belief.prepare(call)
+        adopted = self._belief.prepare(call) or self._coverage.gap(call.dom, 0, call.hi)
         answer = self._belief.execute(call)
-        reached = self._contribute(self._raised_by(call, send))
+        reached = self._contribute(self._raised_by(call, send), Step(call.lo, call.hi))
         if send is not None and not reached:
             self._settle_unreached(send, answer)
         self._compare(call, answer, adopted)
@@ -168,14 +240,36 @@ class Follow:
             self.results.adoptions[adopted] = self.results.adoptions.get(adopted, 0) + 1
         else:
             self.results.compared += 1
-            if not comparison.matches(call, answer):
+            if comparison.matches(call, answer):
+                return
+            unsure = self._unsure(call)
+            if unsure:
+                self.results.compared -= 1
+                self.results.adopted += 1
+                self.results.adoptions[unsure] = self.results.adoptions.get(unsure, 0) + 1
+            else:
                 self._diverge(
                     call,
                     comparison.describe_call(call),
                     comparison.describe_answer(call.op, answer.ret, answer.out),
                     comparison.describe_answer(call.op, call.rc, call.outputs),
                 )
-                self._belief.follow_observed(call, answer)
+            self._belief.follow_observed(call, answer)
+
+    def _unsure(self, call: Call) -> str:
+        """Say why the model's answer may be wrong: what it rests on was not captured."""
+        if self._coverage.loss:
+            return self._coverage.loss
+        if call.op in ALLOCATING and self._belief.is_fifo(call.dom):
+            for dom in sorted(self._uncaptured(set(self._belief.machine.domains))):
+                return f"a port may be linked: calls of d{dom} were not captured"
+        return ""
+
+    def _uncaptured(self, doms: set[int]) -> set[int]:
+        """Name the domains whose calls are missing in a capture of every step."""
+        if RecordClass.RAISE not in self._coverage.classes():
+            return set()
+        return {dom for dom in doms if RecordClass.CALL not in self._coverage.classes(dom)}
 
     def _after(self, call: Call, answer: Answer) -> None:
         """Keep the books that hang on ports: a closed one forgets, a new one has a new owner."""
@@ -184,9 +278,13 @@ class Follow:
             return
         match call.op:
             case EvtchnOp.CLOSE:
-                self._runs.closed((call.dom, args[0]))
+                self._runs.closes((call.dom, args[0]), call.enter.seq, call.lo)
             case EvtchnOp.UNMASK:
                 self._note_queue((call.dom, args[0]))
+                step = Step(call.lo, call.hi)
+                self._delivery.raised((call.dom, args[0]), step, by_unmask=True)
+            case EvtchnOp.BIND_VCPU:
+                self._runs.moved((call.dom, args[0]), call.hi)
             case EvtchnOp.RESET | EvtchnOp.RESET_CONT:
                 self._runs.closed_all(self._belief.target(call))
             case _:
@@ -209,18 +307,26 @@ class Follow:
         """Settle a send that reached no port of a guest."""
         channel = (send.dom, send.port)
         state = self._belief.state(channel)
-        if self._belief.is_assumed(channel):
+        gap = self._coverage.gap(send.dom, 0, send.tsc_hi) or self._coverage.loss
+        if gap and (send.rc is None or send.rc >= 0):
+            send.reason = gap
+        elif self._belief.is_assumed(channel):
             send.reason = f"where d{send.dom}:{send.port} leads is not known"
         elif answer.ret < 0:
-            send.fate = Fate.SEND_INVALID
+            refused = send.rc is None or send.rc < 0
+            send.fate = Fate.SEND_INVALID if refused else Fate.UNKNOWN
         elif state is PortState.UNBOUND:
             send.fate, send.reason = Fate.DROP_UNBOUND, "nobody is bound to the other end"
-        else:
+        elif self._belief.is_xens(self._belief.peer(channel)):
             send.fate = Fate.XEN_CONSUMER
+        else:
+            send.reason = "what the other end is bound to is not known"
 
     def _raised_by(self, call: Call, send: Send | None) -> Raised | None:
         """Say what kind of contribution the call's events are; None if they are no new ones."""
         port = (call.args or (0,))[0]
+        if send is not None and send.to_port is None:
+            return None
         if send is not None:
             own = (send.to_dom, send.to_port) == (call.dom, port)
             kind = ContributionKind.IPI if own else ContributionKind.SEND
@@ -231,7 +337,7 @@ class Follow:
             self._resend((call.dom, port))
         return None
 
-    def _contribute(self, raised: Raised | None) -> bool:
+    def _contribute(self, raised: Raised | None, step: Step) -> bool:
         """Book what the model's last step set pending; tell whether there was anything."""
         events = self._belief.events()
         for event in events:
@@ -240,6 +346,7 @@ class Follow:
                 part = raised.contribution(masked=event.masked)
                 self._runs.contribute(channel, part, raised.send)
             self._note_queue(channel)
+            self._delivery.raised(channel, step)
         return bool(events)
 
     def _note_queue(self, channel: Channel) -> None:
@@ -271,23 +378,28 @@ class Follow:
 
     def _handler_enter(self, row: Row) -> None:
         run = self._runs.handler_enter(row)
-        if run.cause is Cause.UNPROVOKED:
+        if run.cause is Cause.UNPROVOKED and not run.excused:
             self._diverge(
                 row,
                 f"handler of d{run.dom}:{run.port} runs",
                 f"d{run.dom}:{run.port} not pending",
                 "a run",
             )
+            self._clocks.judge_run(row, self._runs.previous)
 
     def _mask(self, row: Row) -> None:
         if row.port is not None:
             self._belief.mask((row.dom or 0, row.port))
+            self._delivery.forget((row.dom or 0, row.port))
 
     def _unmask(self, row: Row) -> None:
         if row.port is not None:
             channel = (row.dom or 0, row.port)
             self._resend(channel)
+            self._delivery.unmasks(row, channel)
             self._belief.unmask(channel, row.vcpu or 0)
+            self._delivery.unmasked(row, channel)
+            self._runs.unmasked(channel)
 
     def _set(self, row: Row) -> None:
         if row.port is not None:
@@ -299,6 +411,7 @@ class Follow:
     def _consume(self, row: Row) -> None:
         if row.port is not None:
             self._belief.consume((row.dom or 0, row.port))
+            self._runs.consumed((row.dom or 0, row.port))
 
     def _irq_handled(self, row: Row) -> None:
         """Take the record of an interrupt, which Xen writes when it is done with it."""
@@ -320,6 +433,7 @@ class Follow:
             channel = (event.dom, event.port)
             raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
             self._runs.contribute(channel, raised.contribution(masked=event.masked), None)
+            self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
 
     def _interrupt(self, row: Row, channel: Channel) -> None:
         events = {(event.dom, event.port): event.masked for event in self._belief.events()}
@@ -327,13 +441,15 @@ class Follow:
         part = raised.contribution(masked=events.get(channel, False))
         if not self._runs.explain_late(channel, part):
             self._runs.contribute(channel, part, None)
+        self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
 
     def _domain_created(self, row: Row) -> None:
         self._belief.create_domain(row.dom or 0, row.a0 or 1)
+        self._doubt_uncaptured({row.dom or 0})
 
     def _domain_destroyed(self, row: Row) -> None:
         self._belief.destroy_domain(row.dom or 0)
-        self._runs.closed_all(row.dom or 0)
+        self._runs.destroyed(row.dom or 0)
 
     # --- snapshots and divergences ---------------------------------------------------------
 
@@ -344,8 +460,13 @@ class Follow:
             known = [seen for seen in domains if self._belief.knows(seen.dom)]
             self.results.snapshot_checks += [check(self._belief, seen) for seen in known]
             seed(self._belief, new)
+            self._doubt_uncaptured({seen.dom for seen in new})
             for seen in new:
                 self._runs.pending_before(seen)
+
+    def _doubt_uncaptured(self, doms: set[int]) -> None:
+        """Take port tables for known only where the calls that change them were captured."""
+        self._belief.doubt(self._uncaptured(doms))
 
     def _diverge(self, item: Row | Call, what: str, expected: str, found: str) -> None:
         row = item.enter if isinstance(item, Call) else item
@@ -364,10 +485,28 @@ class Follow:
             ),
         )
         self._wanting.append((around, AROUND + 1))  # itself, then those after it
+        self._unexplained = self._unexplained[:MAX_UNEXPLAINED]
+        self._unexplained.append((row, []))
+
+    def _explain_late(self, call: Call) -> None:
+        """Keep a call that may explain what nothing explained when it came."""
+        if call.op == EvtchnOp.SEND or call.op in CHANGES_PORTS:
+            for found, later in self._unexplained:
+                if found.seq < call.enter.seq and call.touches() & self._concerns(found):
+                    later.append(call.enter)
+
+    def _concerns(self, row: Row) -> set[int]:
+        """Give the domains that a row is about, with the peer of its port."""
+        doms = {row.dom or 0}
+        if row.port is not None:
+            doms.add(self._belief.peer((row.dom or 0, row.port))[0])
+        return doms if row.kind != Kind.CALL_ENTER else doms | Call(row).touches()
 
     def _passed(self, item: Row | Call) -> None:
         """Remember an item for the surroundings of divergences before and after it."""
         self._before.append(item)
+        if isinstance(item, Call) and self._unexplained:
+            self._explain_late(item)
         if self._wanting:
             for around, _ in self._wanting:
                 around.append(comparison.describe_item(item))

@@ -6,8 +6,12 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
 from evtrace.verdicts import (
+    Blame,
+    Cause,
     Contribution,
     Divergence,
+    Fate,
+    Finding,
     Run,
     Send,
     runs_schema,
@@ -56,6 +60,23 @@ class Results:
     sends: list[Send] = field(default_factory=list)
     divergences: list[Divergence] = field(default_factory=list)
     snapshot_checks: list[SnapshotCheck] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    """What is wrong and whose doing it is, the first place first."""
+
+    @property
+    def has_fault(self) -> bool:
+        """Whether the hypervisor or a guest did what they must not."""
+        return any(found.blame is not Blame.CAPTURE for found in self.findings)
+
+    def withhold(self, reason: str) -> None:
+        """Take back every verdict that rests on the order of records of different pCPUs."""
+        for run in self.runs:
+            run.cause, run.reason, run.evidence = Cause.UNKNOWN, reason, "observed"
+            run.routes, run.contributors = (), []
+        for send in self.sends:
+            if send.fate is not Fate.SEND_INVALID or not (send.rc or 0) < 0:
+                send.fate, send.reason, send.run_seq = Fate.UNKNOWN, reason, None
+        self.divergences.clear()
 
     def runs_frame(self) -> "pl.DataFrame":
         """Give the table of runs (`verdicts.runs_schema`)."""

@@ -3,14 +3,25 @@
 from dataclasses import dataclass
 
 from evtrace.replay.belief import Belief
-from evtrace.replay.causes import Circumstances, decide, routes
+from evtrace.replay.causes import Circumstances, Verdict, decide, routes
+from evtrace.replay.delivery import Delivery
 from evtrace.replay.fates import Fates
+from evtrace.replay.findings import Findings
+from evtrace.replay.habits import Habits
 from evtrace.replay.results import Results
 from evtrace.replay.snapshots import SeenDomain
-from evtrace.replay.tokens import Channel, Consumption, TokenBook
+from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
 from evtrace.timeline import RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
-from evtrace.verdicts import Cause, Contribution, ContributionKind, Run, Send, WorkVerdict
+from evtrace.verdicts import (
+    UNPROVOKED_CAUSES,
+    Cause,
+    Contribution,
+    ContributionKind,
+    Run,
+    Send,
+    WorkVerdict,
+)
 from evtrace.xen.abi import PortState
 
 EOI_SPURIOUS = 1
@@ -32,19 +43,32 @@ class Runs:
         coverage: CoverageMap,
         tokens: TokenBook,
         results: Results,
+        delivery: Delivery,
+        findings: Findings,
     ) -> None:
         """Write verdicts into `results`; withhold them where `coverage` has gaps."""
         self._belief = belief
         self._coverage = coverage
         self._tokens = tokens
         self._results = results
-        self._fates = Fates(belief, coverage, tokens)
+        self._delivery = delivery
+        self._findings = findings
+        self._moved: dict[Channel, int] = {}
+        self._left_over: dict[Channel, tuple[int, int]] = {}  # pending when closed: (seq, tsc)
+        self._habits = Habits(findings)
+        self._fates = Fates(belief, coverage, tokens, self._habits)
         self._consumed: dict[Channel, Consumption] = {}
         self._running: dict[tuple[int, int, int], Run] = {}  # (dom, vcpu, irq) -> run
         self._upcalls: dict[tuple[int, int], _Upcall] = {}
         self._freed: dict[Channel, tuple[int, int]] = {}  # irq being freed: (vcpu, since)
         self._bound: dict[Channel, int] = {}
         self._last_run: dict[Channel, Run] = {}
+        self.previous: Run | None = None
+        """The run of the same port before the one that started last."""
+
+    def pass_by(self, tsc: int) -> None:
+        """Note how far the trace was replayed."""
+        self._fates.now = tsc
 
     # --- tokens ----------------------------------------------------------------------------
 
@@ -76,55 +100,120 @@ class Runs:
         """Note that a port has a new owner since `tsc`."""
         self._bound[channel] = tsc
 
+    def closes(self, channel: Channel, seq: int, tsc: int) -> None:
+        """Forget a port that its owner closed; remember if an event was pending."""
+        token = self._tokens.open_token(channel)
+        self.closed(channel)
+        if token is not None and token.parts:
+            self._left_over[channel] = seq, tsc
+
     def closed(self, channel: Channel) -> None:
-        """Forget a port that its owner closed."""
-        self._fates.closed(channel)
+        """Forget a port that is closed."""
+        self._delivery.forget(channel)
+        self._habits.forget(channel)
+        self._left_over.pop(channel, None)
+        self._moved.pop(channel, None)
+        self._fates.closed(channel, self._consumed.get(channel))
         for book in (self._consumed, self._freed, self._bound, self._last_run):
             book.pop(channel, None)
 
     def closed_all(self, dom: int) -> None:
-        """Forget every port of a domain that was reset or destroyed."""
+        """Forget every port of a domain that was reset."""
         books = (self._consumed, self._freed, self._bound, self._last_run)
         channels = {channel for channel, _ in self._tokens.remaining()}.union(*books)
         for channel in channels:
             if channel[0] == dom:
                 self.closed(channel)
 
+    def destroyed(self, dom: int) -> None:
+        """Forget a domain, with the upcalls and handlers that its vCPUs never returned from."""
+        self.closed_all(dom)
+        self._upcalls = {where: up for where, up in self._upcalls.items() if where[0] != dom}
+        self._running = {key: run for key, run in self._running.items() if key[0] != dom}
+
     def clear(self, row: Row) -> None:
         """Consume the port's token: the guest cleared the pending bit."""
         if row.port is None:
             return  # its handler's run tells
         channel, vcpu = (row.dom or 0, row.port), row.vcpu or 0
+        self._delivery.cleared(channel)
+        self._habits.cleared(channel)
         token = self._tokens.consume(channel)
-        self._belief.clear(channel)
+        self._clear(channel, row.tsc_lo)
         running = self._last_run.get(channel)
         if running is not None and running.exit_tsc is None and running.vcpu == vcpu:
             self._tokens.extend(running, token)  # an irq flow that acknowledges at its end
             return
         waiting = self._consumed.get(channel)
-        if waiting is not None:
+        if waiting is not None and waiting.by_poller:
+            self._fates.polled(waiting.token)
+        elif waiting is not None:
             token.parts[:0] = waiting.token.parts
-        self._consumed[channel] = Consumption(token, row.tsc_lo)
+        by_poller = self._outside_upcalls(channel[0], vcpu, row.tsc_lo)
+        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller)
+
+    def _clear(self, channel: Channel, tsc: int) -> None:
+        """Take the event out of the model; off its queue, too, unless records show that apart.
+
+        Between the two the port may have been linked again.
+        """
+        if self._coverage.missing(channel[0], RecordClass.QUEUE, tsc, tsc):
+            self._belief.consume(channel)
+        self._belief.clear(channel)
+
+    def _outside_upcalls(self, dom: int, vcpu: int, tsc: int) -> bool:
+        if (dom, vcpu) in self._upcalls or self._in_handler((dom, vcpu)):
+            return False
+        if self._coverage.gap(dom, 0, tsc):
+            return False  # its upcall's start may have been dropped
+        return not self._coverage.missing(dom, RecordClass.UPCALL, tsc, tsc)
 
     # --- upcalls and handlers ----------------------------------------------------------------
 
     def upcall_enter(self, row: Row) -> None:
         """Open an upcall; the one before on this vCPU was empty if no handler ran in it."""
         where = (row.dom or 0, row.vcpu or 0)
-        self._end_upcall(where)
+        self._end_upcall(where, row.tsc_lo)
         self._upcalls[where] = _Upcall(row.tsc_lo)
         self._results.upcalls[where[0]] += 1
         self._fates.upcall(*where)
         self._belief.upcall(*where)
 
     def upcall_exit(self, row: Row) -> None:
-        """Close an upcall."""
-        self._end_upcall((row.dom or 0, row.vcpu or 0))
+        """Close an upcall; what was due before it began has been taken by now."""
+        where = (row.dom or 0, row.vcpu or 0)
+        upcall = self._upcalls.get(where)
+        if upcall is not None:
+            self._delivery.upcall_exit(where, upcall.tsc)
+            self._belief.rest(*where)
+        self._end_upcall(where, row.tsc_lo)
 
-    def _end_upcall(self, where: tuple[int, int]) -> None:
+    def in_upcall(self, where: tuple[int, int]) -> bool:
+        """Tell whether a vCPU is in an upcall."""
+        return where in self._upcalls
+
+    def moved(self, channel: Channel, tsc: int) -> None:
+        """Note that a port's events go to another vCPU; FIFO: the next ones."""
+        self._moved[channel] = tsc
+        if not self._belief.is_fifo(channel[0]):
+            self._delivery.forget(channel)
+
+    def unmasked(self, channel: Channel) -> None:
+        """Note that a guest unmasked a port."""
+        self._habits.unmasked(channel)
+
+    def _end_upcall(self, where: tuple[int, int], tsc: int) -> None:
         upcall = self._upcalls.pop(where, None)
-        if upcall is not None and not upcall.runs and not self._in_handler(where):
+        if upcall is None or upcall.runs or self._in_handler(where):
+            return
+        if not self._coverage.gap(where[0], upcall.tsc, tsc):
             self._results.empty_upcalls[where[0]] += 1
+
+    def records_lost(self) -> None:
+        """Forget what is under way: its end may be among the records that were dropped."""
+        self._upcalls.clear()
+        self._running.clear()
+        self._last_run.clear()
 
     def _in_handler(self, where: tuple[int, int]) -> bool:
         return any(key[:2] == where for key in self._running)
@@ -141,7 +230,10 @@ class Runs:
             run.reason = f"the port of irq {row.irq} is not known"
         else:
             self._belief.name_port((dom, row.port), row.irq or 0)
+            self.previous = self._last_run.get((dom, row.port))
             self._explain(run, (dom, row.port))
+            self._check_vcpu(run, (dom, row.port))
+            self._habits.runs((dom, row.port))
             self._last_run[dom, row.port] = run
         self._running[dom, vcpu, row.irq or 0] = run
         self._results.runs.append(run)
@@ -152,10 +244,14 @@ class Runs:
         run = self._running.pop((row.dom or 0, row.vcpu or 0, row.irq or 0), None)
         if run is not None:
             run.exit_tsc = row.tsc_lo
+            self._habits.returns(run)
 
     def eoi(self, row: Row) -> None:
         """Take the driver's verdict on the port's last run."""
-        if row.port is None or row.a0 is None or not row.a0 & EOI_SPURIOUS:
+        if row.port is None or row.a0 is None:
+            return
+        if not row.a0 & EOI_SPURIOUS:
+            self._habits.ended(row, (row.dom or 0, row.port))
             return
         run = self._last_run.get((row.dom or 0, row.port))
         if run is not None:
@@ -170,32 +266,86 @@ class Runs:
         """Note that a port has an irq."""
         if row.port is not None:
             self._freed.pop((row.dom or 0, row.port), None)
+            self._habits.irq_bound(row, (row.dom or 0, row.port))
+
+    def consumed(self, channel: Channel) -> None:
+        """Note that a guest took a port off its FIFO queue."""
+        self._habits.consumed(channel)
+
+    def text(self, row: Row) -> None:
+        """Take a text: an irq gets its name when it is requested."""
+        self._habits.text(row)
 
     def settle(self) -> None:
         """Settle what the end of the trace left open."""
-        self._fates.settle_remaining()
+        for channel, token in self._tokens.remaining():
+            if token.parts and self._belief.masked(channel):
+                self._habits.left_masked(channel, self._belief.state(channel))
+        self._fates.settle_remaining(self._consumed.items())
 
     # --- the explanation ---------------------------------------------------------------------
 
     def _explain(self, run: Run, channel: Channel) -> None:
         consumption = self._consumed.pop(channel, None)
+        elsewhere = self._taken_elsewhere(channel, run)
+        if consumption is None and elsewhere and not self._memory_missing(channel, run.tsc):
+            consumption = Consumption(Token(), run.tsc)  # what this vCPU cleared, another has taken
+        elif consumption is None and not self._being_freed(channel, run):
+            consumption = self._without_clearing(run, channel)
         inferred = "" if consumption else "the clearing of its pending bit was not seen"
         if consumption is None:
             consumption = Consumption(self._tokens.consume(channel), run.tsc)
-            self._belief.clear(channel)
+            self._clear(channel, run.tsc)
         else:
             run.cleared_tsc = consumption.tsc
         token, unseen = self._fates.observable(channel, consumption.token, run.tsc)
-        if not token.parts:
+        if not token.parts and not elsewhere and not run.excused:
             token = self._tokens.reclaim(channel) or token
-        verdict = decide(token, self._circumstances(channel, run, unseen))
+        circumstances = self._circumstances(channel, run, unseen, taken_elsewhere=elsewhere)
+        verdict = decide(token, circumstances)
+        since = self._since(channel)
+        gap = self._coverage.gap(channel[0], since, run.tsc)
+        ever = self._coverage.gap(channel[0], 0, run.tsc)
+        if gap or (ever and verdict.cause in UNPROVOKED_CAUSES | {Cause.BIND_MERGED}):
+            verdict = Verdict(Cause.UNKNOWN, ever)
+            token = self._fates.unknown(token, ever)
         run.cause, run.reason, run.evidence = verdict.cause, verdict.reason, verdict.evidence
         if inferred and verdict.evidence == "observed" and verdict.cause is not Cause.UNKNOWN:
             run.evidence = f"inferred({inferred})"
+        if run.cause is Cause.STALE_PENDING_REUSE and channel in self._left_over:
+            seq, tsc = self._left_over[channel]
+            self._habits.kept_over_close(channel, seq, tsc, run)
+        self._left_over.pop(channel, None)
         run.routes = routes(token, run.vcpu, self._belief.home(channel))
-        self._tokens.answer(channel, token, run, consumption.tsc)
+        certain = run.cleared_tsc is not None or not gap
+        self._tokens.answer(channel, token, run, consumption.tsc if certain else since)
 
-    def _circumstances(self, channel: Channel, run: Run, unseen: str) -> Circumstances:
+    def _without_clearing(self, run: Run, channel: Channel) -> Consumption | None:
+        """Take the event of a run whose guest did not clear the bit, where that can be told."""
+        since = run.tsc if run.upcall_tsc is None else run.upcall_tsc
+        if not self._findings.can_tell(channel[0], since, run.tsc):
+            return None
+        self._delivery.cleared(channel)
+        token = Token()
+        if not self._habits.repeats(run, self._last_run.get(channel)):
+            token = self._tokens.consume(channel)
+        self._habits.uncleared(run, channel, has_event=bool(token.parts))
+        return Consumption(token, run.tsc)
+
+    def _check_vcpu(self, run: Run, channel: Channel) -> None:
+        """Hold the vCPU of a run against the port's, in the 2-level form."""
+        home, began = self._belief.home(channel), run.upcall_tsc
+        if home is None or home[0] == run.vcpu or began is None:
+            return
+        bound = max(self._moved.get(channel, 0), self._bound.get(channel, 0))
+        if bound >= began or self._belief.is_fifo(channel[0]):
+            return
+        if self._findings.can_tell(channel[0], began, run.tsc):
+            self._habits.on_wrong_vcpu(run, channel, home[0])
+
+    def _circumstances(
+        self, channel: Channel, run: Run, unseen: str, *, taken_elsewhere: bool
+    ) -> Circumstances:
         since = self._since(channel)
         return Circumstances(
             state=None if self._belief.is_assumed(channel) else self._belief.state(channel),
@@ -207,9 +357,14 @@ class Runs:
                 since,
                 run.tsc,
             ),
-            running_elsewhere=self._runs_elsewhere(channel, run.vcpu),
+            taken_elsewhere=taken_elsewhere,
+            repeats=run.excused and not self._habits.leaves_set(channel),
+            left_over=channel in self._left_over,
             being_freed=self._being_freed(channel, run),
         )
+
+    def _memory_missing(self, channel: Channel, tsc: int) -> bool:
+        return bool(self._coverage.missing(channel[0], RecordClass.MEMORY, tsc, tsc))
 
     def _since(self, channel: Channel) -> int:
         """Give the time since which an event can have been set: bound, consumed, or the start."""
@@ -236,9 +391,16 @@ class Runs:
         """Say why a call of the domain may be missing: not captured, or lost with the file."""
         return self._coverage.missing(dom, RecordClass.CALL, since, now) or self._coverage.loss
 
-    def _runs_elsewhere(self, channel: Channel, vcpu: int) -> bool:
+    def _taken_elsewhere(self, channel: Channel, run: Run) -> bool:
+        """Tell whether another vCPU handles the port, or has since this one began to scan."""
+        others = [other for other in self._running.values() if other.vcpu != run.vcpu]
+        bound = self._bound.get(channel, 0)
+        if any((other.dom, other.port) == channel and other.tsc >= bound for other in others):
+            return True
         last = self._last_run.get(channel)
-        return last is not None and last.exit_tsc is None and last.vcpu != vcpu
+        if last is None or last.vcpu == run.vcpu or run.upcall_tsc is None:
+            return False
+        return last.tsc > run.upcall_tsc
 
     def _being_freed(self, channel: Channel, run: Run) -> bool:
         vcpu, since = self._freed.get(channel, (-1, 0))

@@ -34,6 +34,8 @@ class Consumption:
 
     token: Token
     tsc: int
+    by_poller: bool = False
+    """No upcall ran on that vCPU: the guest polls, and no handler is to come."""
 
 
 @dataclass(slots=True)

@@ -1,42 +1,218 @@
 """`evtrace convert`: a trace in the form that other tools read."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from evtrace.commands.options import TracePath, warn_of_damage
+from evtrace.commands.options import (
+    Around,
+    Doms,
+    From,
+    Kinds,
+    Ports,
+    To,
+    TracePath,
+    XenProfile,
+    warn_of_damage,
+)
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import polars as pl
+
+    from evtrace.api import Trace
+    from evtrace.replay.results import Results
+    from evtrace.tracefile.selection import Selection
     from evtrace.tracefile.stripping import Stripped
+    from evtrace.tracefile.tables import Table
+
+PERFETTO_SUFFIX = ".pftrace"
+
+
+class TableName(StrEnum):
+    """What a table holds a row for."""
+
+    TIMELINE = "timeline"
+    RUNS = "runs"
+    SENDS = "sends"
+    RECORDS = "records"
 
 
 def convert(
     trace: TracePath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The file to write; .parquet, .arrow, .csv, .jsonl or .pftrace is the format.",
+        ),
+    ],
+    table: Annotated[
+        TableName, typer.Option(help="A row for each of what the table holds.")
+    ] = TableName.TIMELINE,
     stock: Annotated[
         bool, typer.Option("--stock", help="Leave out evtrace's own records: for xenalyze.")
     ] = False,
+    doms: Doms = None,
+    ports: Ports = None,
+    kinds: Kinds = None,
+    tsc_from: From = None,
+    tsc_to: To = None,
+    around: Around = None,
+    xen: XenProfile = None,
+    hz: Annotated[
+        int | None,
+        typer.Option(metavar="HZ", min=1, help="TSC frequency, if the trace tells none."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
 ) -> None:
-    """Write the same capture for another tool: with --stock, as xentrace would have written it.
+    """Write a trace for other tools: as a table, for Perfetto, or with --stock for xenalyze.
 
-    Xen's own records keep their bytes and windows. An output named *.zst is compressed.
+    A table holds the timeline, the handler runs or the sends with their verdicts, or all records.
+    With --stock Xen's own records keep their bytes and windows; *.zst is compressed.
     """
-    from evtrace.tracefile.reader import open_trace  # noqa: PLC0415  loaded when the command runs
+    from evtrace.api import Trace  # noqa: PLC0415  loaded when the command runs
+    from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
     from evtrace.tracefile.stripping import write_stock  # noqa: PLC0415
 
-    if not stock:
-        message = "--stock is the only conversion so far: give it"
+    narrowing = (doms, ports, kinds, tsc_from, tsc_to, around)
+    _refuse_format(output, stock=stock, narrowed=any(option is not None for option in narrowing))
+    with Trace(trace) as opened:
+        if stock:
+            done = write_stock(opened.reader, output, force=force)
+            said, damage = summary(done), done.damage
+        else:
+            wanted = make_selection(opened.reader, *narrowing)
+            if output.suffix == PERFETTO_SUFFIX:
+                said = _write_perfetto(opened, output, wanted, xen, hz, force=force)
+            else:
+                said = _write_table(opened, output, table, wanted, xen, force=force)
+            damage = opened.reader.damage
+        warn_of_damage(trace, damage)
+    print(f"{output}: {said}")  # noqa: T201  a command prints
+
+
+def _refuse_format(output: Path, *, stock: bool, narrowed: bool) -> None:
+    """Refuse an output whose name tells no format, and a stock trace of a part."""
+    from evtrace.tracefile.tables import TABLE_SUFFIXES  # noqa: PLC0415
+
+    known = (*TABLE_SUFFIXES, PERFETTO_SUFFIX)
+    if stock and narrowed:
+        message = "--stock converts the whole trace; cut a slice of it first (evtrace cut)"
         raise UsageError(message)
-    with open_trace(trace) as reader:
-        done = write_stock(reader, output, force=force)
-    warn_of_damage(trace, done.damage)
-    print(f"{output}: {summary(done)}")  # noqa: T201  a command prints
+    if not stock and output.suffix not in known:
+        message = f"{output}: no format is named so: end it with {', '.join(known)}; or --stock"
+        raise UsageError(message)
 
 
 def summary(done: "Stripped") -> str:
     """Say how many records were kept and how many were not."""
     strays = f" and {done.strays:,} that xentrace never writes" if done.strays else ""
     return f"{done.kept:,} records kept, {done.family:,} of evtrace's family{strays} left out"
+
+
+def _write_table(
+    opened: "Trace",
+    output: Path,
+    name: TableName,
+    wanted: "Selection",
+    xen: str | None,
+    *,
+    force: bool,
+) -> str:
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
+    from evtrace.tracefile.tables import write_table  # noqa: PLC0415
+
+    PartialFile(output, force=force).refuse_as_source(opened.reader.path)
+    if name in {TableName.RUNS, TableName.SENDS} and wanted.kinds:
+        message = f"--kind selects rows of the timeline; {name} have none"
+        raise UsageError(message)
+    table = _table(opened, name, wanted, xen)
+    write_table(table, output, force=force)
+    return f"{name}, {table.rows:,} rows"
+
+
+def _table(opened: "Trace", name: TableName, wanted: "Selection", xen: str | None) -> "Table":
+    from evtrace.tracefile.rows import annotated  # noqa: PLC0415
+    from evtrace.tracefile.tables import (  # noqa: PLC0415
+        RECORD_TABLE,
+        TIMELINE_TABLE,
+        Table,
+        record_table,
+        timeline_table,
+    )
+    from evtrace.verdicts import runs_schema, sends_schema  # noqa: PLC0415
+
+    about = _about(opened, name)
+    frames: Iterable[pl.DataFrame]
+    match name:
+        case TableName.TIMELINE:
+            frames = (timeline_table(batch.filter(wanted.expr())) for batch in opened.timeline())
+            return Table(TIMELINE_TABLE, frames, about)
+        case TableName.RECORDS:
+            batches = annotated(opened.reader)
+            frames = (record_table(batch.filter(wanted.expr())) for batch in batches)
+            return Table(RECORD_TABLE, frames, about)
+    results = opened.replay(xen)
+    columns = runs_schema() if name is TableName.RUNS else sends_schema()
+    return Table(columns, [_verdicts(results, name, wanted)], about)
+
+
+def _verdicts(results: "Results", name: TableName, wanted: "Selection") -> "pl.DataFrame":
+    """Give the table of runs or of sends; of a send, either end may be selected."""
+    import polars as pl  # noqa: PLC0415  loaded when the command runs
+
+    from evtrace.analysis.report import Scope  # noqa: PLC0415
+
+    scope = Scope(wanted.doms, wanted.ports, wanted.tsc_from, wanted.tsc_to)
+    if name is TableName.RUNS:
+        table = results.runs_frame().filter(scope.of_runs())
+    else:
+        table = results.sends_frame().filter(scope.of_sends())
+    return table if wanted.seqs is None else table.filter(pl.col("seq").is_between(*wanted.seqs))
+
+
+def _about(opened: "Trace", name: TableName) -> dict[str, str]:
+    """Say in words what the table is of, for a format that has room for it."""
+    from evtrace import __version__  # noqa: PLC0415
+
+    facts = opened.facts
+    return {
+        "evtrace": __version__,
+        "table": name.value,
+        "trace": opened.reader.name,
+        "tsc_hz": str(facts.tsc_hz or ""),
+        "timing": facts.timing.name.lower(),
+    }
+
+
+def _write_perfetto(
+    opened: "Trace",
+    output: Path,
+    wanted: "Selection",
+    xen: str | None,
+    hz: int | None,
+    *,
+    force: bool,
+) -> str:
+    from evtrace.analysis.perfetto import draw  # noqa: PLC0415
+    from evtrace.analysis.perfetto_file import require_package  # noqa: PLC0415
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
+
+    require_package()
+    tsc_hz = opened.facts.tsc_hz or hz
+    if tsc_hz is None:
+        message = "the trace does not tell its TSC frequency, Perfetto wants nanoseconds: give --hz"
+        raise UsageError(message)
+    with PartialFile(output, force=force) as target:
+        target.refuse_as_source(opened.reader.path)
+        with target.open() as file:
+            drawn = draw(
+                file, opened.timeline, opened.facts, opened.replay(xen), tsc_hz, wanted.expr()
+            )
+    return f"{drawn.slices:,} slices, {drawn.flows:,} flows, {drawn.tracks:,} tracks"

@@ -21,29 +21,6 @@ from evtrace.commands.options import (
 if TYPE_CHECKING:
     import polars as pl
 
-TABLE_COLUMNS = (
-    "seq",
-    "tsc_lo",
-    "tsc_hi",
-    "clock",
-    "pcpu",
-    "stream",
-    "dom",
-    "vcpu",
-    "event",
-    "name",
-    "kind",
-    "op",
-    "call_id",
-    "port",
-    "irq",
-    "rc",
-    "text",
-    *(f"w{k}" for k in range(7)),
-    "file_offset",
-)
-"""Columns of JSON lines and CSV; `w0`.. are the raw words."""
-
 
 class DumpFormat(StrEnum):
     """What `dump` prints: text, JSON lines or CSV."""
@@ -120,30 +97,14 @@ def _as_xentrace_format(batches: Iterable["pl.DataFrame"]) -> Iterable[str]:
 
 
 def _as_json_lines(batches: Iterable["pl.DataFrame"]) -> Iterable[str]:
+    from evtrace.tracefile.tables import record_table  # noqa: PLC0415  loads construct
+
     for batch in batches:
-        yield _table(batch).write_ndjson()
+        yield record_table(batch).write_ndjson()
 
 
 def _as_csv(batches: Iterable["pl.DataFrame"]) -> Iterable[str]:
+    from evtrace.tracefile.tables import record_table  # noqa: PLC0415  loads construct
+
     for number, batch in enumerate(batches):
-        yield _table(batch).write_csv(include_header=not number)
-
-
-def _table(batch: "pl.DataFrame") -> "pl.DataFrame":
-    """Give records as a table: events in hexadecimal, kinds by name."""
-    import polars as pl  # noqa: PLC0415  loaded when the command runs
-
-    from evtrace.timeline import Kind  # noqa: PLC0415
-    from evtrace.tracefile.lines import described  # noqa: PLC0415  loads construct
-
-    kinds = {int(kind): kind.name.lower() for kind in Kind}
-    numbers = batch["event"].unique().to_list()
-    hexadecimal = [f"{number:08x}" for number in numbers]
-    return (
-        described(batch)
-        .with_columns(
-            pl.col("event").replace_strict(numbers, hexadecimal, return_dtype=pl.String),
-            pl.col("kind").replace_strict(kinds, return_dtype=pl.String),
-        )
-        .select(TABLE_COLUMNS)
-    )
+        yield record_table(batch).write_csv(include_header=not number)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,10 +45,11 @@ def record(
         "trace.bin"
     ),
     scenario: Annotated[
-        str, typer.Option(metavar="NAME", help="What happens; FILE.py:FUNCTION is your own.")
-    ] = "demo",
+        str | None,
+        typer.Option(metavar="NAME", help="What happens (demo); FILE.py:FUNCTION is your own."),
+    ] = None,
     show_list: Annotated[
-        bool, typer.Option("--list", help="List scenarios, timings and faults, and exit.")
+        bool, typer.Option("--list", help="List scenarios, timings and faults; or one scenario.")
     ] = False,
     settings: Annotated[
         list[str] | None,
@@ -83,9 +85,14 @@ def record(
     Prints the kernels' logs. Ctrl-C ends the recording; the trace is readable all the same.
     """
     if show_list:
-        print("\n".join(_listing()))  # noqa: T201  a command prints
+        lines = _listing() if scenario is None else _describe(scenario)
+        print("\n".join(lines))  # noqa: T201  a command prints
         return
-    from evtrace.tracer.emulator.catalogue import find_scenario, read_parameters  # noqa: PLC0415
+    from evtrace.tracer.emulator.catalogue import (  # noqa: PLC0415
+        DEFAULT_SCENARIO,
+        find_scenario,
+        read_parameters,
+    )
     from evtrace.tracer.emulator.faults import inject  # noqa: PLC0415
     from evtrace.tracer.emulator.lab import Lab, Settings  # noqa: PLC0415
     from evtrace.tracer.emulator.recorder import Capture  # noqa: PLC0415
@@ -93,6 +100,7 @@ def record(
     from evtrace.tracer.emulator.timing import find_timing  # noqa: PLC0415
     from evtrace.xen.abi import FormName  # noqa: PLC0415
 
+    scenario = scenario or DEFAULT_SCENARIO
     function = find_scenario(scenario)
     values = read_parameters(function, settings or [])
     profile, version = _xen(xen)
@@ -143,20 +151,28 @@ def _source(scenario: str, settings: list[str]) -> str:
 
 
 def _listing() -> Iterator[str]:
-    """List what the emulator offers."""
+    """List what the emulator offers, a line each."""
     from evtrace.tracer.emulator.catalogue import list_scenarios  # noqa: PLC0415
     from evtrace.tracer.emulator.faults import FAULTS  # noqa: PLC0415
     from evtrace.tracer.emulator.timing import TIMINGS  # noqa: PLC0415
 
-    yield "Scenarios (--scenario NAME, --set PARAMETER=VALUE):"
-    for entry in list_scenarios():
-        yield f"  {entry.name:14} {entry.summary}"
-        shown = " ".join(f"{name}={value}" for name, value in entry.parameters.items())
-        yield f"  {'':14} {shown}"
+    yield "Scenarios (--scenario NAME; its parameters: --list --scenario NAME):"
+    yield from (f"  {entry.name:22} {entry.summary}" for entry in list_scenarios())
     yield "\nTimings (--timing NAME):"
-    yield from (f"  {timing.name:14} {timing.summary}" for timing in TIMINGS.values())
+    yield from (f"  {timing.name:22} {timing.summary}" for timing in TIMINGS.values())
     yield "\nFaults (--fault NAME[@SECONDS]):"
-    yield from (f"  {fault.name:24} {fault.summary}" for fault in FAULTS.values())
+    yield from (f"  {fault.name:22} {fault.summary}" for fault in FAULTS.values())
+
+
+def _describe(scenario: str) -> Iterator[str]:
+    """Describe one scenario with its parameters."""
+    from evtrace.tracer.emulator.catalogue import describe, find_scenario  # noqa: PLC0415
+
+    function = find_scenario(scenario)
+    yield from (cleandoc(function.__doc__ or scenario)).splitlines()
+    yield ""
+    for name, default in describe(scenario, function).parameters.items():
+        yield f"  --set {name}={default}"
 
 
 def _log_lines(lab: "Lab") -> Iterator[str]:

@@ -27,7 +27,7 @@ def replay(
     xen: XenProfile = None,
     output: Annotated[Format, typer.Option("--format", help="Text or JSON.")] = Format.TEXT,
 ) -> None:
-    """Re-execute a trace against the reference model; exit 1 if Xen answered otherwise.
+    """Re-execute a trace against the reference model; exit 1 if Xen or a guest did otherwise.
 
     --at prints the channels then, in the layout of Xen's debug key e. --who prints what set a
     port's pending bit: at the time given by --at, else at the end.
@@ -45,7 +45,7 @@ def replay(
         print(json.dumps(as_json(results, profile), indent=2))  # noqa: T201
     else:
         print(as_text(results, profile))  # noqa: T201
-    if results.divergences:
+    if results.divergences or results.has_fault:
         raise typer.Exit(ExitCode.FINDING)
 
 
@@ -77,12 +77,18 @@ def as_json(results: "Results", profile: str) -> dict[str, object]:
         "uncovered": results.uncovered,
         "with_record": results.with_record,
         "divergences": [asdict(found) for found in results.divergences],
+        "findings": [asdict(found) for found in results.findings],
         "snapshots": [asdict(check) for check in results.snapshot_checks],
     }
 
 
 def as_text(results: "Results", profile: str) -> str:
     """Give the replay's outcome as text."""
-    from evtrace.analysis.text import divergence_lines, replay_lines  # noqa: PLC0415
+    from evtrace.analysis.text import (  # noqa: PLC0415
+        divergence_lines,
+        finding_lines,
+        replay_lines,
+    )
 
-    return "\n".join([*replay_lines(results, profile), *divergence_lines(results.divergences)])
+    lines = [*replay_lines(results, profile), *finding_lines(results.findings)]
+    return "\n".join([*lines, *divergence_lines(results.divergences)])

@@ -44,6 +44,12 @@ class CoverageMap:
         self._call_words = survey.call_words
         self._gaps = survey.lost
         self.intervals: list[Coverage] = list(facts.coverage)
+        own = {stream.dom for stream in facts.streams.values()}
+        self._on_pcpus = {
+            interval.dom
+            for interval in facts.coverage
+            if interval.classes & ~STOCK and interval.dom not in own and not loss
+        }
         if survey.stock_extent and survey.stock_classes:
             self.intervals.append(Coverage(None, None, survey.stock_classes, *survey.stock_extent))
 
@@ -58,6 +64,30 @@ class CoverageMap:
             if reason:
                 return reason
         return None
+
+    def begins(self, dom: int, cls: RecordClass) -> int:
+        """Give the first TSC at which a class was captured for a domain itself; 0 if never."""
+        able = [c.tsc_lo for c in self.intervals if cls in c.classes and c.dom == dom]
+        return min(able, default=0)
+
+    def gap(self, dom: int, lo: int, hi: int) -> str:
+        """Say which records of `dom` itself may have been dropped from `lo` to `hi`; "" if none.
+
+        They are where a domain's records go into the buffers of the pCPUs, as Xen's own do.
+        """
+        return self._dropped(lo, hi) if dom in self._on_pcpus else ""
+
+    @property
+    def gaps_reach_guests(self) -> bool:
+        """Whether records of guests may be among those that were dropped."""
+        return bool(self._on_pcpus and self._gaps)
+
+    def _dropped(self, lo: int, hi: int) -> str:
+        for gap in self._gaps:
+            first, last = sorted((gap.first_tsc, gap.tsc))
+            if first <= hi and lo <= last:
+                return f"{gap.count} records of pcpu {gap.pcpu} were lost"
+        return ""
 
     def level(self, dom: int) -> str:
         """Give the capture level of a domain, C0 (snapshot only) to C5 (every step)."""
@@ -122,11 +152,9 @@ class CoverageMap:
         able = [c for c in self.intervals if cls in c.classes and c.dom in {None, dom}]
         if not able:
             return of
-        if cls in STOCK:
-            for gap in self._gaps:
-                first, last = sorted((gap.first_tsc, gap.tsc))
-                if first <= hi and lo <= last:
-                    return f"{gap.count} records of pcpu {gap.pcpu} were lost"
+        dropped = self._dropped(lo, hi) if cls in STOCK else self.gap(dom, lo, hi)
+        if dropped:
+            return dropped
         whole = [(c.tsc_lo, c.tsc_hi) for c in able if c.vcpu is None]
         parts = [[*whole, *spans] for spans in _by_vcpu(able).values()] or [whole]
         holes = [hole for spans in parts if (hole := _first_hole(spans, lo, hi)) is not None]

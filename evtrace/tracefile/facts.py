@@ -10,7 +10,9 @@ from evtrace.tracefile.family import (
     ALL_VCPUS,
     FAMILY_EVENT,
     FAMILY_VERSION,
+    LINUX_HABITS,
     FactKey,
+    GuestHabits,
     GuestType,
     HzSource,
     TextPurpose,
@@ -57,6 +59,7 @@ class Facts:
     irq_names: dict[tuple[int, int], str] = field(default_factory=dict)
     """By (domain, irq)."""
     vcpus: dict[int, int] = field(default_factory=dict)
+    habits: dict[int, GuestHabits] = field(default_factory=dict)
     streams: dict[int, Stream] = field(default_factory=dict)
     coverage: list[Coverage] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
@@ -139,6 +142,8 @@ class FactReader:
                 facts.streams[value] = Stream(dom, value2 - 1 if value2 else None)
             case FactKey.VCPUS:
                 facts.vcpus[dom] = value
+            case FactKey.GUEST_HABITS:
+                facts.habits[dom] = GuestHabits(value & LINUX_HABITS)
             case FactKey.UNPARSED:
                 facts.unparsed[dom] = value, value2
             case _:

@@ -58,6 +58,20 @@ class FactKey(IntEnum):
     """[lines of the domain's source that could not be parsed, lines in all]"""
     SNAPSHOT = 11
     """[snapshot number, SnapshotSource]; a snapshot of this domain follows as CHANNEL records"""
+    GUEST_HABITS = 12
+    """[GuestHabits, 0]; what the kernel of a domain does with its ports; absent: as Linux"""
+
+
+class GuestHabits(IntFlag):
+    """What a guest kernel does unseen."""
+
+    MASKED_AT_START = 1
+    """All ports are masked before they are used."""
+    UNMASK_RECHECKS = 2
+    """Unmasking looks for an event that came meanwhile."""
+
+
+LINUX_HABITS = GuestHabits.MASKED_AT_START | GuestHabits.UNMASK_RECHECKS
 
 
 @unique
@@ -98,6 +112,7 @@ class SnapshotSource(IntEnum):
     DEBUG_KEYS = 2
     QEMU = 3
     EMULATOR = 4
+    REPLAY = 5
 
 
 @unique

@@ -38,32 +38,34 @@ def evtrace_lines(batch: pl.DataFrame) -> list[str]:
 
 
 class XentraceFormat:
-    """Lines in the manner of the tool xentrace_format: each with the cycles since the last."""
+    """Lines in the manner of the tool xentrace_format: each with the cycles since the last.
+
+    What was recorded without a TSC has 0 for its time, as there.
+    """
 
     def __init__(self) -> None:
         """Start with no record seen on any CPU."""
         self._last: dict[int, int] = {}
 
     def lines(self, batch: pl.DataFrame) -> list[str]:
-        """Give a line a record: `CPU0  TSC (+ cycles)  name [ field = value, ... ]`."""
-        before = pl.col("tsc_lo").shift(1).over("stream")
-        first = pl.col("stream").replace_strict(self._last, default=None, return_dtype=pl.Int64)
-        since = pl.col("tsc_lo") - pl.coalesce(before, first, "tsc_lo")
-        timed = batch.with_columns(since=since)
-        self._last |= dict(batch.group_by("stream").agg(pl.col("tsc_lo").last()).iter_rows())
-        shown = _formatted(timed, lambda shown: (_lower(shown), _bracketed(shown)))
-        return (
-            shown.select(
-                pl.format(
-                    "CPU{}  {} (+{})  {}",
-                    "stream",
-                    "tsc_lo",
-                    _text("since").str.pad_start(8),
-                    pl.concat_str("name", "text", separator="  ").str.strip_chars_end(" "),
-                ),
-            )
-            .to_series()
-            .to_list()
+        """Give a line a record: `CPU0  TSC (+  cycles)  name        [ field = value, ... ]`."""
+        shown = _formatted(self._timed(batch), lambda shown: (_lower(shown), _bracketed(shown)))
+        name = pl.col("name").str.pad_end(10)
+        about = pl.concat_str(name, "text", separator="  ").str.strip_chars_end(" ")
+        since = _text("since").str.pad_start(8)
+        lines = shown.select(pl.format("CPU{}  {} (+{})  {}", "stream", "time", since, about))
+        return lines.to_series().to_list()
+
+    def _timed(self, batch: pl.DataFrame) -> pl.DataFrame:
+        """Add `time`, and `since`: the cycles since the record before on the same CPU."""
+        own = pl.when("has_tsc").then("tsc_hi")
+        timed = batch.with_columns(time=own)
+        carried = pl.col("stream").replace_strict(self._last, default=None, return_dtype=pl.Int64)
+        before = pl.col("time").forward_fill().shift(1).over("stream").fill_null(carried)
+        last = timed.drop_nulls("time").group_by("stream").agg(pl.col("time").last())
+        self._last |= dict(last.iter_rows())
+        return timed.with_columns(since=pl.col("time") - before).with_columns(
+            pl.col("time", "since").fill_null(0)
         )
 
 

@@ -16,6 +16,7 @@ from evtrace.errors import UsageError
 from evtrace.tracefile.checks import RecordChecks
 from evtrace.tracefile.damage import Damage
 from evtrace.tracefile.family import FACTS_STREAM, FAMILY_EVENT, FAMILY_MASK
+from evtrace.tracefile.partial import PartialFile
 from evtrace.tracefile.reader import TraceReader
 from evtrace.tracefile.walk import CLASSES
 from evtrace.tracefile.writer import TraceWriter
@@ -42,7 +43,7 @@ def write_stock(reader: TraceReader, output: Path, *, force: bool = False) -> St
     `UsageError` if that is true of all or the trace is `output`'s partial file,
     `OutputExistsError` and `CannotWriteError`.
     """
-    _refuse_own_partial(reader, output)
+    PartialFile(output, force=True).refuse_as_source(reader.path)
     _refuse_without_stock(reader)
     done, checks, damage = Stripped(), RecordChecks(), set[Damage]()
     starts = pl.Series([window.start for window in reader.windows], dtype=pl.UInt64)
@@ -55,15 +56,6 @@ def write_stock(reader: TraceReader, output: Path, *, force: bool = False) -> St
                 writer.write_window(reader.windows[at].stream, data)
     done.damage = sorted(damage.union(reader.damage))
     return done
-
-
-def _refuse_own_partial(reader: TraceReader, output: Path) -> None:
-    """Refuse to read `x.bin.partial` while `x.bin` is written: opening the output empties it."""
-    partial = output.with_name(output.name + ".partial")
-    source = Path(reader.path)
-    if partial.exists() and source.exists() and partial.samefile(source):
-        message = f"{output}: is written as {partial}, which is the trace; choose another name"
-        raise UsageError(message)
 
 
 def _refuse_without_stock(reader: TraceReader) -> None:

@@ -1,14 +1,17 @@
 """Writes trace files that are readable at any moment and get their name when they are whole."""
 
-import os
 from pathlib import Path
 from typing import BinaryIO, Self
 
-from evtrace.errors import CannotWriteError, OutputExistsError
+from evtrace.tracefile.partial import PartialFile
 from evtrace.tracefile.records import encode_window
 
 WINDOW_BYTES = 1 << 16
-"""A buffered window is written before it grows beyond this."""
+"""A buffered window is written before it grows beyond this, if the next record has a TSC."""
+
+_FLAGS_BYTE = 3
+_CYCLES = 0x80
+"""Of a record's header: it carries a TSC."""
 
 
 class TraceWriter:
@@ -20,15 +23,13 @@ class TraceWriter:
 
     def __init__(self, path: str | Path, *, force: bool = False) -> None:
         """Open the partial file beside `path`."""
-        self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
-        self._force = force
+        self._target = PartialFile(path, force=force)
+        self.path, self.partial = self._target.path, self._target.partial
         self._buffers: dict[int, bytearray] = {}
-        self._refuse_existing()
         try:
             self._file = _open(self.partial, compress=self.path.suffix == ".zst")
         except OSError as error:
-            raise self._cannot(error) from error
+            raise self._target.cannot(error) from error
 
     def __enter__(self) -> Self:
         """Give the writer itself."""
@@ -39,10 +40,14 @@ class TraceWriter:
         self.close(whole=kind is None)
 
     def append(self, stream: int, record: bytes) -> None:
-        """Append one record (or several whole ones) to `stream`, in windows of at most 64 KiB."""
+        """Append one record (or several whole ones) to `stream`, in windows of about 64 KiB.
+
+        As xentrace does, all streams are written when one is full: readers rely on windows being
+        in some order of time. A window begins with a TSC, so that all its records have a time.
+        """
         buffer = self._buffers.setdefault(stream, bytearray())
-        if buffer and len(buffer) + len(record) > WINDOW_BYTES:
-            self._flush_stream(stream)
+        if buffer and len(buffer) + len(record) > WINDOW_BYTES and record[_FLAGS_BYTE] & _CYCLES:
+            self._flush_streams()
         buffer += record
 
     def write_window(self, stream: int, records: bytes) -> None:
@@ -52,12 +57,11 @@ class TraceWriter:
 
     def flush(self) -> None:
         """Write what is buffered: a reader then sees every record appended so far."""
-        for stream in self._buffers:
-            self._flush_stream(stream)
+        self._flush_streams()
         try:
             self._file.flush()
         except OSError as error:
-            raise self._cannot(error) from error
+            raise self._target.cannot(error) from error
 
     def close(self, *, whole: bool = True) -> None:
         """Write what is buffered, close, and if `whole` give the file its name."""
@@ -66,11 +70,14 @@ class TraceWriter:
                 self.flush()
             finally:
                 self._file.close()
-            if whole:
-                self._refuse_existing()
-                self.partial.replace(self.path)
         except OSError as error:
-            raise self._cannot(error) from error
+            raise self._target.cannot(error) from error
+        if whole:
+            self._target.name_it()
+
+    def _flush_streams(self) -> None:
+        for stream in sorted(self._buffers):
+            self._flush_stream(stream)
 
     def _flush_stream(self, stream: int) -> None:
         buffer = self._buffers.get(stream)
@@ -84,15 +91,7 @@ class TraceWriter:
         try:
             self._file.write(encode_window(stream, len(records)) + records)
         except OSError as error:
-            raise self._cannot(error) from error
-
-    def _refuse_existing(self) -> None:
-        if not self._force and self.path.exists():
-            raise OutputExistsError(self.path)
-
-    def _cannot(self, error: OSError) -> CannotWriteError:
-        reason = error.strerror or os.strerror(error.errno or 0)
-        return CannotWriteError(f"{self.path}: cannot write: {reason}")
+            raise self._target.cannot(error) from error
 
 
 def _open(path: Path, *, compress: bool) -> BinaryIO:

@@ -109,7 +109,7 @@ def test_a_trace_may_replace_itself_by_force(folder):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("t.bin", "-o", "out.bin"), ExitCode.USAGE, "--stock is the only conversion so far"),
+        (("t.bin", "-o", "out.bin"), ExitCode.USAGE, "no format is named so"),
         (("t.bin", "--stock"), ExitCode.USAGE, "--output"),
         (("family.bin", "-o", "out.bin", "--stock"), ExitCode.USAGE, "family.bin: no record"),
         (("out.bin.partial", "-o", "out.bin", "--stock"), ExitCode.USAGE, "another name"),

@@ -58,6 +58,22 @@ def test_the_style_of_xentrace_format(tiny):
     assert lines[6] == "CPU1  127 (+       1)  hvm_vmentry"
 
 
+def test_xentrace_format_has_no_time_where_the_record_has_none(tiny):
+    lines = run(tiny, "--style", "xentrace_format").stdout.splitlines()
+    assert lines[8:11] == [
+        "CPU1  140 (+      13)  hvm_vmexit64  [ reason = 0x81, rip = 0x300000002 ]",
+        "CPU1  0 (+       0)  hvm_vmmcall  [ op = event_channel_op ]",
+        "CPU1  150 (+      10)  hvm_vmentry",
+    ]
+    assert lines[2] == "CPU0  120 (+      10)  sched_wake  [ dom = 1, vcpu = 0 ]"
+
+
+def test_xentrace_format_counts_cycles_across_batches(tiny, monkeypatch):
+    whole = run(tiny, "--style", "xentrace_format").stdout
+    monkeypatch.setattr("evtrace.tracefile.reader.TraceReader.batches.__defaults__", (3,))
+    assert run(tiny, "--style", "xentrace_format").stdout == whole
+
+
 def test_json_lines(tiny):
     lines = [json.loads(line) for line in run(tiny, "--format", "json").stdout.splitlines()]
     assert len(lines) == 14

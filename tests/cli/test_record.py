@@ -124,6 +124,18 @@ def test_the_list_names_all_there_is():
         assert len(entry.summary) < 90
 
 
+def test_a_scenario_is_listed_with_its_parameters(own):
+    output = run("--list", "--scenario", f"{own}:knocks").stdout
+
+    assert output.splitlines() == [
+        "A domain notifies itself.",
+        "",
+        "  --set times=3",
+        "  --set note=hello",
+        "  --set loud=False",
+    ]
+
+
 @pytest.mark.parametrize("options", [(), ("--chaos",), ("--timing", "shared", "--kind", "pvh")])
 def test_the_same_seed_gives_the_same_bytes(tmp_path, options):
     traces = []

@@ -13,6 +13,7 @@ from evtrace.verdicts import ContributionKind
 from evtrace.xen.abi import EvtchnOp, PortState, Virq
 from evtrace.xen.effects import Effect, EffectKind
 from evtrace.xen.machine import Answer, Machine
+from evtrace.xen.vcpu import NO_POLL
 
 if TYPE_CHECKING:
     from evtrace.tracer.emulator.lab import Lab
@@ -37,6 +38,10 @@ class Hypervisor:
         """Replaced by an injected fault that loses effects."""
         self.cut_off: set[tuple[int, int]] = set()
         """Ports whose events an injected fault keeps from their handlers."""
+        self.deaf: set[tuple[int, int]] = set()
+        """vCPUs whose wake-up an injected fault has lost."""
+        self.astray = False
+        """Set by an injected fault: the send that is being executed does not reach its port."""
         self._lab = lab
         self._cpus: dict[tuple[int, int], VirtualCpu] = {}
 
@@ -56,7 +61,13 @@ class Hypervisor:
             for port in domain.ports
             if port.state > PortState.RESERVED
         }
-        return masked, self.cut_off
+        return masked, self.cut_off | {channel for channel in masked if self._is_deaf(channel)}
+
+    def _is_deaf(self, channel: tuple[int, int]) -> bool:
+        """Tell whether a port's vCPU still sleeps because a fault has lost its wake-up."""
+        dom, number = channel
+        where = dom, self.machine.domains[dom].ports[number].notify_vcpu
+        return where in self.deaf and self._cpus[where].runstate is Runstate.BLOCKED
 
     # Calls of guests
 
@@ -67,8 +78,13 @@ class Hypervisor:
         provocation = self._provoked_by(cpu, op, args, entered)
         self._before(cpu, op, args)
         answer = self.execute(cpu, op, args)
-        reached = self._settle(cpu.pcpu, provocation)
-        if provocation is not None and provocation.send is not None and not reached:
+        astray, self.astray = self.astray, False
+        reached = self._settle(cpu.pcpu, None if astray else provocation)
+        if provocation is None or provocation.send is None:
+            return answer
+        if astray:
+            self.truth.lost(provocation.send)
+        elif not reached:
             self.truth.unreached(provocation.send, answer.ret, self._state(cpu.dom, args[0]))
         return answer
 
@@ -118,10 +134,16 @@ class Hypervisor:
         """SCHEDOP_poll, up to the TSC `deadline`."""
         answer = self.machine.sched_poll(cpu.dom, cpu.number, ports)
         if answer.out == (1,):
+            cpu.poll_ends = deadline
             if deadline is not None:
-                self._lab.engine.at(deadline, self._unblock, cpu)
+                due = max(deadline, self._lab.engine.now)
+                self._lab.engine.at(due, self._poll_times_out, cpu, deadline)
             self._lab.scheduler.block(cpu)
         return answer
+
+    def _poll_times_out(self, cpu: "VirtualCpu", deadline: int) -> None:
+        if cpu.poll_ends == deadline and cpu.model.poll != NO_POLL:
+            self._unblock(cpu)
 
     def _unblock(self, cpu: "VirtualCpu") -> None:
         if cpu.runstate is Runstate.BLOCKED and (cpu.dom, cpu.number) in self._cpus:

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from evtrace.tracer.emulator.lab import Lab
     from evtrace.xen.domain import Domain
 
+_STACK_SWITCH = 3
+_MULTICALL = 13
 _VCPU_OP = 24
+_SET_SEGMENT_BASE = 25
 _VCPU_UP = 2
 _SET_SINGLESHOT_TIMER = 8
 _XEN_VERSION = 17
@@ -106,7 +109,7 @@ class Kernel(ABC):
         )
 
     def poll(self, ports: Sequence[int], timeout_us: float | None = None) -> Task:
-        """SCHEDOP_poll with interrupts off: wait until one of `ports` is pending."""
+        """SCHEDOP_poll: wait until one of `ports` is pending or an upcall is due."""
         cpu, lab = self.current, self.lab
         deadline = None
         if timeout_us is not None:
@@ -120,6 +123,11 @@ class Kernel(ABC):
     def force_callback(self) -> Task:
         """Look in on Xen, so that an upcall that is due comes (xen_force_evtchn_callback)."""
         yield Hypercall(_XEN_VERSION, lambda: Answer(0))
+
+    def context_switch(self) -> Task:
+        """Change to another thread, which a PV kernel does by a multicall."""
+        subcalls = (_STACK_SWITCH, _SET_SEGMENT_BASE)
+        yield Hypercall(_MULTICALL, lambda: Answer(0), {1: len(subcalls)}, subcalls)
 
     def register_vcpu_info(self) -> Task:
         """VCPUOP_register_vcpu_info of this vCPU."""

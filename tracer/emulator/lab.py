@@ -9,7 +9,7 @@ from heapq import heappush
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from evtrace.guest.profiles import LINUX
+from evtrace.guest.profiles import LINUX, find_guest
 from evtrace.timeline import Kind
 from evtrace.tracefile.family import ALL_VCPUS, GuestType, TextPurpose
 from evtrace.tracefile.records import encode_text
@@ -32,6 +32,7 @@ from evtrace.xen.virqs import HARDWARE_DOMAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 K = TypeVar("K", bound=Kernel)
 
@@ -126,13 +127,16 @@ class Lab:
         self.recording_since: int | None = None
         self.spoil: Callable[[Tape], Tape] = lambda tape: tape
         """Replaced by a fault of the capture: what stands between the recorder and the file."""
-        self.uncaptured: set[int] = set()
+        self.spoil_file: Callable[[Path], None] = lambda _: None
+        """Replaced by a fault of the capture: what becomes of the finished file."""
+        self.uncaptured = self.recorder.uncaptured
         """Domains of which a fault of the capture lets no guest record through."""
         self.on_record: Callable[[], None] = lambda: None
         """Called when the recording begins."""
         self.done = self.total = 0
         """How far the scenario has come, in steps of its own."""
         self._starts: list[tuple[Kernel, Task, int]] = []
+        self._to_do: list[tuple[float, Callable[[], None]]] = []
         self._orders = 0
         self._calls = 0
 
@@ -176,9 +180,12 @@ class Lab:
         domain = self._create_domain(domid, vcpus)
         return self._add(name, Linux(self, domain, habits, first_irq=first_irq), pinned)
 
-    def small_domain(self, name: str, domid: int | None = None) -> SmallKernel:
-        """Make a domain with a small kernel and start it; gives the kernel."""
-        made = self._add(name, SmallKernel(self, self._create_domain(domid, 1)), ())
+    def small_domain(
+        self, name: str, domid: int | None = None, *, kernel: str = "zephyr"
+    ) -> SmallKernel:
+        """Make a domain with a small kernel of some guest profile and start it; gives it."""
+        habits = find_guest(kernel)
+        made = self._add(name, SmallKernel(self, self._create_domain(domid, 1), habits), ())
         self._start(made, made.boot())
         self.engine.run()
         return made
@@ -307,6 +314,21 @@ class Lab:
         tsc = self.recorder.stamp()
         self.recorder.write_facts(encode_text(TextPurpose.IRQ_NAME, text, dom=dom, tsc=tsc))
 
+    # Faults
+
+    def cycles_at(self, seconds: float) -> int:
+        """Give the TSC `seconds` after the recording began, or will begin if that is now."""
+        since = self.engine.now if self.recording_since is None else self.recording_since
+        return since + (self.settings.timing.cycles(seconds * 1_000_000_000) if seconds else 0)
+
+    def has_reached(self, seconds: float) -> bool:
+        """Tell whether the recording has gone on for so long."""
+        return self.recording_since is not None and self.engine.now >= self.cycles_at(seconds)
+
+    def when_recording(self, seconds: float, act: "Callable[[], None]") -> None:
+        """Have `act` done so long after the recording began."""
+        self._to_do.append((seconds, act))
+
     # Running
 
     def record_from_here(self) -> None:
@@ -314,6 +336,11 @@ class Lab:
         if self.recording_since is None:
             self.on_record()
             self.recording_since = self.engine.now
+            for seconds, act in self._to_do:
+                if seconds:
+                    self.engine.at(self.cycles_at(seconds), act)
+                else:
+                    act()
             for kernel, task, vcpu in self._starts:
                 self._start(kernel, task, vcpu)
             self._starts.clear()

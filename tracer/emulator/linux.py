@@ -85,6 +85,7 @@ class Linux(Kernel):
         self.unmasks = True
         self.guards_active = True
         """False: as before Linux 5.12, a port moved while handled may be handled twice."""
+        self.handles_twice = False
         self.calls_on_free = False
         """CONFIG_DEBUG_SHIRQ: a handler is called once more when its irq is freed."""
 
@@ -312,12 +313,23 @@ class Linux(Kernel):
             yield self._mask(irq, MaskReason.EOI_PENDING)
         if self.clears:
             self.clear(port)
+        else:
+            self._leave_set(port)
         yield self.lab.costs.profile.memory
         if irq.handler is None:
             return  # freed by another vCPU meanwhile
         irq.in_progress += 1
         yield self.run_handler(cpu, irq.number, port, irq.handler(irq.number))
+        if self.handles_twice and irq.handler is not None:
+            self.lab.hypervisor.truth.repeats(self.dom, port)
+            yield self.run_handler(cpu, irq.number, port, irq.handler(irq.number))
         irq.in_progress -= 1
+
+    def _leave_set(self, port: int) -> None:
+        """Handle an event without clearing its bit; in the 2-level form no other one can follow."""
+        self.lab.hypervisor.truth.left_set(self.dom, port)
+        if self.domain.fifo is None:
+            self.lab.hypervisor.cut_off.add((self.dom, port))
 
     def reschedule(self, cpu: "VirtualCpu") -> Task:
         """Interrupt another vCPU so that it looks for ready threads."""

@@ -58,6 +58,9 @@ _CLASS_OF: Final[dict[Kind, RecordClass]] = {
 }
 
 
+_OF_THE_TOOLSTACK = frozenset({Kind.DOMAIN_CREATED, Kind.DOMAIN_DESTROYED})
+
+
 class Tape(Protocol):
     """Where records go: a trace file, or a fault of the capture in front of it."""
 
@@ -77,6 +80,8 @@ class Recorder:
         self._kinds = {kind for kind, cls in _CLASS_OF.items() if cls in CAPTURED[capture]}
         self._stamp = 0
         self.records = 0
+        self.uncaptured: set[int] = set()
+        """Domains inside which nothing is captured."""
 
     @property
     def running(self) -> bool:
@@ -93,8 +98,9 @@ class Recorder:
 
     def stamp(self, stream: int = FACTS_STREAM) -> int:
         """Give the TSC of what happens now on a pCPU: later than every one given before."""
-        self._stamp = max(self._engine.now, self._stamp + 1)
-        return self.clock(stream, self._stamp)
+        now, stamp = self._engine.now, self._stamp + 1
+        self._stamp = stamp = max(stamp, now)
+        return stamp if self.clock is _exact else self.clock(stream, stamp)
 
     def stock(self, pcpu: int, event: int, words: Sequence[int], *, timed: bool = True) -> int:
         """Write a record of Xen's own; gives its TSC."""
@@ -107,10 +113,13 @@ class Recorder:
     def family(self, pcpu: int, kind: Kind, dom: int, vcpu: int, *words: int) -> int:
         """Write a record of evtrace's family, if it is captured; gives its TSC either way."""
         tsc = self.stamp(pcpu)
-        if self._tape is not None and kind in self._kinds:
+        if self._tape is not None and kind in self._kinds and self._sees(dom, kind):
             self.records += 1
             self._tape.append(pcpu, encode_family(kind, dom, vcpu, words, tsc))
         return tsc
+
+    def _sees(self, dom: int, kind: Kind) -> bool:
+        return dom not in self.uncaptured or kind in _OF_THE_TOOLSTACK
 
     def write_facts(self, records: bytes) -> None:
         """Write records of the facts stream as they are; xentrace knows none, and so no stock."""

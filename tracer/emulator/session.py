@@ -8,11 +8,13 @@ from traceback import extract_tb
 from typing import IO, TYPE_CHECKING, Final
 
 from evtrace.errors import CannotWriteError, UsageError
+from evtrace.tracefile.channels import encode_channels
 from evtrace.tracefile.family import (
     ALL_DOMAINS,
     ALL_VCPUS,
     FAMILY_VERSION,
     FactKey,
+    GuestHabits,
     GuestType,
     HzSource,
     SnapshotSource,
@@ -21,10 +23,10 @@ from evtrace.tracefile.family import (
 from evtrace.tracefile.records import encode_coverage, encode_fact, encode_text
 from evtrace.tracefile.writer import TraceWriter
 from evtrace.tracer.emulator.recorder import CAPTURED, STOCK_CLASSES
-from evtrace.tracer.emulator.snapshot import encode_channels
 from evtrace.xen.abi import FormName
 
 if TYPE_CHECKING:
+    from evtrace.guest.profiles import GuestProfile
     from evtrace.tracer.emulator.lab import Lab
 
 PROGRESS_EVERY: Final = 20_000
@@ -128,6 +130,7 @@ class Session:
             kind = GuestType.HVM if domain.is_hvm else GuestType.PV
             self._fact(FactKey.GUEST_TYPE, dom, kind)
             self._fact(FactKey.VCPUS, dom, len(domain.vcpus))
+            self._fact(FactKey.GUEST_HABITS, dom, _habits(kernel.habits))
             self._fact(FactKey.FORM, dom, int(domain.form.name is FormName.FIFO))
             self._text(TextPurpose.DOMAIN_NAME, dom, lab.names[dom])
         self._cover(start, end)
@@ -139,7 +142,7 @@ class Session:
         recorder = self._lab.recorder
         classes = CAPTURED[recorder.capture]
         if classes:
-            for dom in self._lab.names:
+            for dom in (dom for dom in self._lab.names if dom not in self._lab.uncaptured):
                 tsc = recorder.stamp()
                 recorder.write_facts(encode_coverage(dom, ALL_VCPUS, classes, start, end, tsc=tsc))
         tsc = recorder.stamp()
@@ -153,6 +156,12 @@ class Session:
     def _text(self, purpose: TextPurpose, dom: int, text: str) -> None:
         recorder = self._lab.recorder
         recorder.write_facts(encode_text(purpose, text, dom=dom, tsc=recorder.stamp()))
+
+
+def _habits(guest: "GuestProfile") -> GuestHabits:
+    """Give what a replay has to know of a kernel."""
+    masked = GuestHabits.MASKED_AT_START * guest.masked_at_start
+    return GuestHabits(masked | GuestHabits.UNMASK_RECHECKS * guest.unmask_rechecks)
 
 
 def record(
@@ -175,7 +184,9 @@ def record(
         writer = stack.enter_context(TraceWriter(path, force=force))
         if truth is not None:
             lab.hypervisor.truth.start(stack.enter_context(_open(truth)), {"scenario": source})
-        return Session(lab, writer, source, progress).run(scenario, limit)
+        recorded = Session(lab, writer, source, progress).run(scenario, limit)
+    lab.spoil_file(path)
+    return recorded
 
 
 def _open(path: Path) -> IO[str]:

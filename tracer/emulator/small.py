@@ -1,18 +1,19 @@
-"""A small kernel after Zephyr's: ports are not masked at first, unmasking does not look again.
+"""Small kernels: one vCPU, the 2-level form, a table of handlers by port and no irqs.
 
-2-level only. A port without handler has a default one, which counts the event as missed; there are
-no irqs, so records name the port twice.
+Their habits differ (`evtrace.guest.profiles`): Zephyr masks nothing at first and does not look
+again when it unmasks; Unikraft does both. Records name the port where others name an irq.
 """
 
 from typing import TYPE_CHECKING
 
 from evtrace.guest import bits
-from evtrace.guest.profiles import GUESTS
+from evtrace.guest.unmask import unmask_memory
 from evtrace.timeline import Kind
 from evtrace.tracer.emulator.kernel import Kernel
 from evtrace.xen.abi import EvtchnOp, Virq
 
 if TYPE_CHECKING:
+    from evtrace.guest.profiles import GuestProfile
     from evtrace.tracer.emulator.lab import Lab
     from evtrace.tracer.emulator.linux import Handler
     from evtrace.tracer.emulator.steps import Task
@@ -21,30 +22,34 @@ if TYPE_CHECKING:
 
 
 class SmallKernel(Kernel):
-    """One vCPU, one table of handlers by port."""
+    """A kernel with a table of handlers; what is in nobody's hands is counted as missed."""
 
-    def __init__(self, lab: "Lab", domain: "Domain", name: str = "zephyr") -> None:
-        super().__init__(lab, domain, GUESTS["zephyr"], name)
+    def __init__(self, lab: "Lab", domain: "Domain", habits: "GuestProfile") -> None:
+        super().__init__(lab, domain, habits, habits.name)
         self.missed = 0
         """Events that came before their port had a handler."""
         self._handlers: dict[int, Handler] = {}
 
     def boot(self) -> "Task":
-        """Start: bind the timer."""
+        """Start: mask all ports, if that is the kernel's habit, and bind the timer."""
+        if self.habits.masked_at_start:
+            bits.mask_all(self.domain)
         port = yield self.demand(EvtchnOp.BIND_VIRQ, Virq.TIMER, 0)
-        self._handlers[port] = lambda _: self.timer_interrupt()
+        yield self.bind_event_channel(port, lambda _: self.timer_interrupt())
 
     def bind_interdomain_event_channel(
         self, remote_dom: int, remote_port: int, handler: "Handler"
     ) -> "Task":
-        """Bind, then set the handler: the event of the bind comes in between. Gives the port."""
+        """Bind, then set the handler; gives the port."""
         port = yield self.demand(EvtchnOp.BIND_INTERDOMAIN, remote_dom, remote_port)
-        self._handlers[port] = handler
+        yield self.bind_event_channel(port, handler)
         return port
 
-    def bind_event_channel(self, port: int, handler: "Handler") -> None:
-        """Set the handler of a port."""
+    def bind_event_channel(self, port: int, handler: "Handler") -> "Task":
+        """Set the handler of a port; one that is masked at first is unmasked now."""
         self._handlers[port] = handler
+        if self.habits.masked_at_start:
+            yield self.unmask_event_channel(port)
 
     def notify_evtchn(self, port: int) -> "Task":
         """EVTCHNOP_send."""
@@ -56,10 +61,18 @@ class SmallKernel(Kernel):
         yield self.lab.costs.profile.memory
 
     def unmask_event_channel(self, port: int) -> "Task":
-        """Clear the mask and nothing else: what came meanwhile waits for the next event."""
-        bits.clear_mask(self.domain, port)
-        self.current.emit(Kind.UNMASK, port)
+        """Unmask a port; unless the kernel looks again, what came meanwhile goes on waiting."""
+        cpu, calls_xen = self.current, False
+        cpu.emit(Kind.UNMASK, port)
+        if self.habits.unmask_rechecks:
+            calls_xen = bool(unmask_memory(cpu.model, port))
+        else:
+            bits.clear_mask(self.domain, port)
         yield self.lab.costs.profile.memory
+        if calls_xen:
+            yield self.hypercall(EvtchnOp.UNMASK, port)
+        elif self.habits.unmask_rechecks and cpu.model.wants_upcall and not cpu.irqs_off:
+            yield self.force_callback()
 
     def handle_port(self, cpu: "VirtualCpu", port: int) -> "Task":
         """Take the event and run its handler, or count it as missed."""

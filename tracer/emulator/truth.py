@@ -8,7 +8,7 @@ they are settled, then a summary. Only what is not settled yet is kept in memory
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, NamedTuple
 
 from evtrace.verdicts import Cause, ContributionKind, Fate
 from evtrace.xen.abi import PortState
@@ -29,8 +29,7 @@ class SentEvent:
     tsc: int
 
 
-@dataclass(frozen=True, slots=True)
-class Provocation:
+class Provocation(NamedTuple):
     """What set a port pending, or found it so."""
 
     kind: ContributionKind
@@ -51,12 +50,22 @@ class _Book:
     running: dict[int, "_Run"] = field(default_factory=dict)
     """By vCPU."""
     last: "_Run | None" = None
+    repeats: bool = False
+    """A fault of the guest runs the handler once more."""
     freed_by: int | None = None
     """vCPU that is freeing its irq."""
 
 
 @dataclass(slots=True)
+class _Upcall:
+    step: int
+    """Its place among upcalls and runs."""
+    runs: int = 0
+
+
+@dataclass(slots=True)
 class _Run:
+    step: int
     dom: int
     vcpu: int
     port: int
@@ -73,8 +82,11 @@ class Truth:
     def __init__(self) -> None:
         self._file: IO[str] | None = None
         self._books: dict[Channel, _Book] = {}
-        self._upcalls: dict[tuple[int, int], int] = {}  # (dom, vcpu) -> runs in it so far
-        self._summary: Counter[str] = Counter()
+        self._upcalls: dict[tuple[int, int], _Upcall] = {}  # by (dom, vcpu)
+        self._steps = 0
+        self._causes: Counter[Cause] = Counter()
+        self._fates: Counter[Fate] = Counter()
+        self._no_work = 0
         self._upcall_counts: Counter[int] = Counter()
         self._empty_upcalls: Counter[int] = Counter()
 
@@ -112,6 +124,16 @@ class Truth:
         else:
             self._answer(pending, None)
 
+    def left_set(self, dom: int, port: int) -> None:
+        """Note that a guest takes a port's event for its handler and leaves the bit set."""
+        book = self._book(dom, port)
+        book.taken += book.pending
+        book.pending = []
+
+    def repeats(self, dom: int, port: int) -> None:
+        """Note that a guest is about to run a handler again for the event it just handled."""
+        self._book(dom, port).repeats = True
+
     def retriggered(self, dom: int, vcpu: int, port: int, tsc: int) -> None:
         """Note that a guest set a port's pending bit itself."""
         kind = ContributionKind.GUEST_SET
@@ -133,18 +155,19 @@ class Truth:
     def destroyed(self, dom: int) -> None:
         """Settle what was pending in a domain that is no more; its upcalls never return."""
         self.closed_all(dom)
-        self._upcalls = {where: runs for where, runs in self._upcalls.items() if where[0] != dom}
+        self._upcalls = {where: up for where, up in self._upcalls.items() if where[0] != dom}
 
     # What guests do
 
     def upcall_enter(self, dom: int, vcpu: int) -> None:
         """Note that a vCPU took an upcall."""
-        self._upcalls[dom, vcpu] = 0
+        self._upcalls[dom, vcpu] = _Upcall(self._next_step())
         self._upcall_counts[dom] += 1
 
     def upcall_exit(self, dom: int, vcpu: int) -> None:
         """Note that it returned from it."""
-        if self._upcalls.pop((dom, vcpu), 1) == 0:
+        upcall = self._upcalls.pop((dom, vcpu), None)
+        if upcall is not None and not upcall.runs:
             self._empty_upcalls[dom] += 1
 
     def freeing(self, dom: int, port: int, vcpu: int) -> None:
@@ -158,10 +181,16 @@ class Truth:
         book = self._book(dom, port)
         self._write_run(book.last)
         provocations, book.taken = book.taken, []
-        if (dom, vcpu) in self._upcalls:
-            self._upcalls[dom, vcpu] += 1
+        upcall = self._upcalls.get((dom, vcpu))
+        if upcall is not None:
+            upcall.runs += 1
         cause = _cause(provocations, book, unbound=unbound)
-        run = book.running[vcpu] = book.last = _Run(dom, vcpu, port, irq, tsc, cause, provocations)
+        repeats, book.repeats = book.repeats, False
+        if cause is Cause.UNPROVOKED and (repeats or _taken_elsewhere(book, vcpu, upcall)):
+            cause = Cause.DOUBLE_HANDLE
+        run = book.running[vcpu] = book.last = _Run(
+            self._next_step(), dom, vcpu, port, irq, tsc, cause, provocations
+        )
         self._answer(provocations, run)
 
     def _answer(self, provocations: list[Provocation], run: _Run | None) -> None:
@@ -170,7 +199,8 @@ class Truth:
         for provocation in provocations:
             if provocation.send is not None:
                 self._settle(provocation.send, fate, run)
-            fate = Fate.COALESCED
+            if provocation.kind is not ContributionKind.BEFORE:
+                fate = Fate.COALESCED
 
     def handler_exit(self, dom: int, vcpu: int, port: int) -> None:
         """End a run."""
@@ -195,11 +225,20 @@ class Truth:
         doms = sorted(self._upcall_counts)
         self._write(
             {
-                "summary": dict(sorted(self._summary.items())),
+                "summary": self._counts(),
                 "upcalls": {f"d{dom}": self._upcall_counts[dom] for dom in doms},
                 "empty_upcalls": {f"d{dom}": self._empty_upcalls[dom] for dom in doms},
             }
         )
+
+    def _counts(self) -> dict[str, int]:
+        counts = {f"cause.{cause}": count for cause, count in self._causes.items()}
+        counts |= {f"fate.{fate}": count for fate, count in self._fates.items()}
+        return dict(sorted({**counts, "no_work": self._no_work}.items()))
+
+    def _next_step(self) -> int:
+        self._steps += 1
+        return self._steps
 
     def _book(self, dom: int, port: int) -> _Book:
         return self._books.setdefault((dom, port), _Book())
@@ -207,7 +246,9 @@ class Truth:
     # Lines
 
     def _settle(self, send: SentEvent, fate: Fate, run: _Run | None = None) -> None:
-        self._summary[f"fate.{fate}"] += 1
+        self._fates[fate] += 1
+        if self._file is None:
+            return
         line: dict[str, object] = {
             "send": f"d{send.dom}:{send.port}",
             "vcpu": send.vcpu,
@@ -222,8 +263,10 @@ class Truth:
         """Write a run of which nothing more will be said."""
         if run is None:
             return
-        self._summary[f"cause.{run.cause}"] += 1
-        self._summary["no_work"] += run.no_work
+        self._causes[run.cause] += 1
+        self._no_work += run.no_work
+        if self._file is None:
+            return
         provocations = [
             {
                 "kind": part.kind,
@@ -265,7 +308,9 @@ def _cause(provocations: list[Provocation], book: _Book, *, unbound: bool) -> Ca
     if not kinds:
         if book.freed_by is not None:
             return Cause.UNBIND_LAST_CALL
-        return Cause.DOUBLE_HANDLE if book.running else Cause.UNPROVOKED
+        return Cause.UNPROVOKED
+    if kinds == {ContributionKind.BEFORE}:
+        return Cause.STALE_PENDING_REUSE
     if ContributionKind.BIND in kinds:
         both = ContributionKind.SEND in kinds
         return Cause.BIND_MERGED if both else Cause.BIND_CONSERVATIVE
@@ -274,7 +319,15 @@ def _cause(provocations: list[Provocation], book: _Book, *, unbound: bool) -> Ca
     return next(cause for kind, cause in _BY_KIND.items() if kind in kinds)
 
 
+def _taken_elsewhere(book: _Book, vcpu: int, upcall: _Upcall | None) -> bool:
+    """Tell whether another vCPU handles the port, or has since this one began to scan."""
+    last = book.last
+    if book.running.keys() - {vcpu}:
+        return True
+    return bool(upcall and last and last.vcpu != vcpu and last.step > upcall.step)
+
+
 def _fate_at_end(channel: Channel, masked: dict[Channel, bool], lost: set[Channel]) -> Fate:
-    if channel in lost:
-        return Fate.LOST
-    return Fate.HELD_MASKED if masked.get(channel, True) else Fate.PENDING_AT_END
+    if masked.get(channel, True):
+        return Fate.HELD_MASKED
+    return Fate.LOST if channel in lost else Fate.PENDING_AT_END

@@ -31,10 +31,12 @@ YIELDED: Final = "a program yields whole nanoseconds, steps and tasks"
 class Frame:
     """A call of guest code in progress."""
 
-    __slots__ = ("paused", "refusal", "task", "value")
+    __slots__ = ("is_interlude", "paused", "refusal", "task", "value")
 
-    def __init__(self, task: "Task") -> None:
+    def __init__(self, task: "Task", *, is_interlude: bool = False) -> None:
         self.task = task
+        self.is_interlude = is_interlude
+        """Nobody called it: what it returns goes nowhere."""
         self.value: Any = None
         """What the `yield` at which it stands will give."""
         self.refusal: GuestError | None = None
@@ -80,6 +82,8 @@ class VirtualCpu:
         self.state_since = 0
         self.waits = False
         """It is to block when the scheduler gets to it."""
+        self.poll_ends: int | None = None
+        """TSC at which its last SCHEDOP_poll times out."""
         self.credit = 0
         self.priority = Priority.UNDER
         # Its own.
@@ -92,6 +96,8 @@ class VirtualCpu:
         self.ready: deque[Thread] = deque()
         self._lab = lab
         self._engine: Engine = lab.engine
+        self._draw = lab.costs.draw
+        self._record = lab.recorder.family
         self._upcalls: list[Frame] = []
         self._idle = Thread(self, kernel.idle(self))
         self._thread = self._idle
@@ -113,7 +119,7 @@ class VirtualCpu:
 
     def emit(self, kind: Kind, *words: int) -> int:
         """Record what the guest does now; gives its TSC."""
-        return self._lab.recorder.family(self.pcpu.number, kind, self.dom, self.number, *words)
+        return self._record(self.pcpu.number, kind, self.dom, self.number, *words)
 
     def spawn(self, task: "Task") -> None:
         """Start a thread."""
@@ -258,20 +264,22 @@ class VirtualCpu:
         except GuestError as refusal:
             self._unwind(refusal)
             return True
-        if isinstance(step, int):
-            return self._spend(step)
+        return self._spend(step) if isinstance(step, int) else self._begin(frame, step)
+
+    def _begin(self, frame: Frame, step: object) -> bool:
+        """Begin what a frame yielded; False if the vCPU goes on only later."""
         if isinstance(step, GeneratorType):
             self._frames().append(Frame(step))
             return True
-        if not isinstance(step, Step):
-            frame.task.throw(TypeError(f"yielded {step!r}: {YIELDED}"))
-            return True
-        return not step.begin(self)
+        if isinstance(step, Step):
+            return not step.begin(self)
+        frame.task.throw(TypeError(f"yielded {step!r}: {YIELDED}"))
+        return True
 
     def _spend(self, ns: int) -> bool:
         """Let time pass; False if something else may happen meanwhile."""
         cycles = self._draw(ns) if ns else 1
-        if self._lab.costs.preempts():
+        if self._lab.costs.chaos and self._lab.costs.preempts():
             self._engine.after(0, self._lab.scheduler.yank, self)
         if self._engine.skip(cycles):
             return True
@@ -291,7 +299,9 @@ class VirtualCpu:
         frames = self._frames()
         if frames is self._upcalls and len(frames) == 1:
             return self._finish_upcall()
-        frames.pop()
+        frame = frames.pop()
+        if frame.is_interlude:
+            return False
         if frames:
             frames[-1].value = value
         else:
@@ -307,17 +317,18 @@ class VirtualCpu:
             return self._upcalls[-1]
         if self._thread is self._idle and self.ready and self._idle.frames[0].paused is None:
             self._thread = self.ready.popleft()
+            if not self.is_hvm:
+                switch = self.kernel.context_switch()
+                self._thread.frames.append(Frame(switch, is_interlude=True))
         return self._thread.frames[-1]
 
     # Time
 
-    def _draw(self, ns: int) -> int:
-        return self._lab.costs.draw(ns)
-
     def _later(self, cycles: int, action: "Action", *args: object) -> None:
         self._generation += 1
-        self._busy = (self._engine.now + cycles, action, args)
-        self._engine.after(cycles, self._fire, self._generation)
+        until = self._engine.now + cycles
+        self._busy = (until, action, args)
+        self._engine.at(until, self._fire, self._generation)
 
     def _fire(self, generation: int) -> None:
         if generation == self._generation:

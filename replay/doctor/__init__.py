@@ -1,0 +1,1 @@
+"""The doctor: which ports of a snapshot are stuck or half-open, and why."""

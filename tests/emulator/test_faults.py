@@ -1,0 +1,228 @@
+"""Each fault, the finding that names it, and that the right party is blamed."""
+
+import pytest
+
+from evtrace.api import Trace
+from evtrace.errors import UsageError
+from evtrace.tracer.emulator.catalogue import find_scenario
+from evtrace.tracer.emulator.faults import FAULTS, Place, find_fault, inject
+from evtrace.tracer.emulator.lab import Lab, Settings
+from evtrace.tracer.emulator.linux import handler_of
+from evtrace.tracer.emulator.session import record
+from evtrace.verdicts import Blame, Cause, Fate, FindingCode
+from evtrace.xen.abi import FormName
+from tests.emulator.consistency import compare, read_entries, read_truth
+
+FIFO, TWO_LEVEL = FormName.FIFO, FormName.TWO_LEVEL
+BOTH = (FIFO, TWO_LEVEL)
+LIMIT = 0.03
+"""Seconds; some faults keep a guest busy for ever."""
+
+
+def closed_while_pending(lab: Lab) -> None:
+    """A port is closed with an event pending, and its number comes back with a new owner."""
+    dom0, dom_u = lab.domain("dom0", 0), lab.domain("domU")
+
+    def run():
+        port = yield dom0.alloc_unbound(dom_u.dom)
+        irq = yield dom0.bind_evtchn_to_irq(port)  # never requested, so it stays masked
+        peer = yield lab.ask(dom0, dom_u, dom_u.bind_interdomain_evtchn_to_irq(0, port))
+        yield lab.ask(dom0, dom_u, dom_u.notify_remote_via_irq(peer))
+        yield lab.ask(dom0, dom_u, dom_u.unbind_from_irqhandler(peer))
+        yield dom0.unbind_from_irqhandler(irq)
+        port = yield dom0.alloc_unbound(dom_u.dom)
+        yield dom0.bind_evtchn_to_irqhandler(port, handler_of(), "next")
+
+    lab.start(dom0, run())
+
+
+def two_ports(lab: Lab) -> None:
+    """dom0 notifies a domU now and then; the domU's timer ticks in between."""
+    dom0, dom_u = lab.domain("dom0", 0), lab.domain("domU")
+    offer = lab.mailbox()
+
+    def receive():
+        port = yield dom_u.alloc_unbound(0)
+        yield dom_u.bind_evtchn_to_irqhandler(port, handler_of(), "receiver")
+        offer.put(port)
+        for _ in range(40):
+            yield dom_u.sleep(0.0003)
+
+    def send():
+        irq = yield dom0.bind_interdomain_evtchn_to_irq(1, (yield offer.get(dom0)))
+        for _ in range(8):
+            yield dom0.sleep(0.001)
+            yield dom0.notify_remote_via_irq(irq)
+
+    lab.start(dom_u, receive())
+    lab.start(dom0, send())
+
+
+def scenario_of(scenario):
+    return find_scenario(scenario) if isinstance(scenario, str) else scenario
+
+
+class Played:
+    """A recording with a fault: its verdicts, and where they differ from the truth."""
+
+    def __init__(self, folder, fault, scenario, **settings):
+        lab = Lab(Settings(**settings))
+        inject(lab, [fault] if fault else [])
+        path, truth = folder / "t.bin", folder / "t.jsonl"
+        played = scenario_of(scenario)
+        record(lab, played, path, source="test", truth=truth, limit=LIMIT, force=True)
+        with Trace(path) as trace:
+            self.results, self._entries = trace.replay(), read_entries(trace)
+        self._truth = read_truth(truth)
+
+    def differences(self):
+        return compare(self.results, self._entries, self._truth)
+
+    def wrong_claims(self):
+        """List verdicts that say something, and something that is not true."""
+        for run in self.results.runs:
+            true = self._truth.runs[f"d{run.dom}:{run.port}", run.tsc]
+            if run.cause is not Cause.UNKNOWN and run.cause != true["cause"]:
+                yield f"run of d{run.dom}:{run.port} at {run.tsc}: {run.cause}, not {true['cause']}"
+        for send in self.results.sends:
+            true = self._truth.sends[f"d{send.dom}:{send.port}", self._entries[send.seq]]
+            if send.fate is not Fate.UNKNOWN and send.fate != true["fate"]:
+                yield f"send on d{send.dom}:{send.port} at {send.tsc}: {send.fate}, not {true}"
+
+    def codes(self):
+        return [found.code for found in self.results.findings]
+
+
+XEN_FAULTS = [
+    ("no-pending-at-bind", "pingpong", BOTH, FindingCode.NO_PENDING_AT_BIND),
+    ("lost-send", "pingpong", BOTH, FindingCode.LOST_SEND),
+    ("lost-send@0.002", two_ports, BOTH, FindingCode.LOST_SEND),
+    ("lost-send@0.0005", "pingpong", BOTH, FindingCode.NOT_DELIVERED),
+    ("lost-upcall@0.002", two_ports, BOTH, FindingCode.LOST_UPCALL),
+    ("lost-upcall@0.0004", "pingpong", BOTH, FindingCode.NOT_DELIVERED),
+    ("wrong-port@0.002", two_ports, BOTH, FindingCode.WRONG_PORT),
+    ("pending-kept-over-close", closed_while_pending, BOTH, FindingCode.PENDING_KEPT_OVER_CLOSE),
+    ("unmask-without-reraise", "pingpong", (FIFO,), FindingCode.UNMASK_WITHOUT_RERAISE),
+    ("unmask-without-reraise", "migrate", (FIFO,), FindingCode.UNMASK_WITHOUT_RERAISE),
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("pvh", [False, True], ids=["pv", "pvh"])
+@pytest.mark.parametrize(
+    ("fault", "scenario", "form", "code"),
+    [
+        pytest.param(fault, scenario, form, code, id=f"{fault}-{form}-{code}")
+        for fault, scenario, forms, code in XEN_FAULTS
+        for form in forms
+    ],
+)
+def test_a_fault_of_the_hypervisor_is_named_and_nobody_else_blamed(
+    fault, scenario, form, code, pvh, seed, tmp_path
+):
+    played = Played(tmp_path, fault, scenario, form=form, pvh=pvh, seed=seed, chaos=seed > 0)
+
+    assert {code} == set(played.codes())
+    assert {Blame.HYPERVISOR} == {found.blame for found in played.results.findings}
+    told = [text for text in played.differences() if "divergence" not in text]
+    assert told == []
+
+
+GUEST_FAULTS = [
+    ("forgets-to-clear@0.0003", "pingpong", BOTH, FindingCode.NOT_CLEARED),
+    ("forgets-to-clear@0.0003", "netfront", BOTH, FindingCode.NOT_CLEARED),
+    ("never-unmasks", "pingpong", BOTH, FindingCode.NEVER_UNMASKED),
+    ("never-unmasks", "blkfront", BOTH, FindingCode.NEVER_UNMASKED),
+    ("double-handling@0.0003", "pingpong", BOTH, FindingCode.DOUBLE_HANDLE),
+    ("double-handling@0.0003", "netfront", BOTH, FindingCode.DOUBLE_HANDLE),
+    ("no-vcpu-mask", "ipi", (TWO_LEVEL,), FindingCode.WRONG_VCPU),
+]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("pvh", [False, True], ids=["pv", "pvh"])
+@pytest.mark.parametrize(
+    ("fault", "scenario", "form", "code"),
+    [
+        pytest.param(fault, scenario, form, code, id=f"{fault}-{scenario}-{form}")
+        for fault, scenario, forms, code in GUEST_FAULTS
+        for form in forms
+    ],
+)
+def test_a_fault_of_a_guest_is_blamed_on_the_guest(
+    fault, scenario, form, code, pvh, seed, tmp_path
+):
+    played = Played(tmp_path, fault, scenario, form=form, pvh=pvh, seed=seed, chaos=seed > 0)
+
+    assert {code} == set(played.codes())
+    assert {Blame.GUEST} == {found.blame for found in played.results.findings}
+    assert played.differences() == []
+
+
+CAPTURE_FAULTS = [name for name, fault in FAULTS.items() if fault.place is Place.CAPTURE]
+SCENARIOS = ("pingpong", "port-reuse", "migrate", "netfront", "peer-close")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("form", BOTH)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("fault", CAPTURE_FAULTS)
+def test_a_fault_of_the_capture_takes_claims_away_and_adds_none(
+    fault, scenario, form, seed, tmp_path
+):
+    played = Played(tmp_path, fault, scenario, form=form, seed=seed, chaos=seed > 0)
+
+    assert list(played.wrong_claims()) == []
+    assert played.results.divergences == []
+    assert not played.results.has_fault
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("lost-records", FindingCode.RECORDS_LOST),
+        ("ring-overflow", FindingCode.RECORDS_LOST),
+        ("tsc-skew", FindingCode.CLOCKS_DISAGREE),
+        ("tsc-drift", FindingCode.CLOCKS_DISAGREE),
+    ],
+)
+def test_a_fault_of_the_capture_is_said(fault, code, tmp_path):
+    played = Played(tmp_path, fault, "pingpong")
+
+    assert [code] == played.codes()
+    assert {Blame.CAPTURE} == {found.blame for found in played.results.findings}
+
+
+def test_the_fault_is_found_at_its_first_place(tmp_path):
+    played = Played(tmp_path, "lost-send@0.002", two_ports)
+    (found,) = played.results.findings
+    lost = [send for send in played.results.sends if send.fate is Fate.LOST]
+
+    assert [found.seq] == [send.seq for send in lost]
+    assert (1, 8) == (found.dom, found.port)
+
+
+@pytest.mark.parametrize("scenario", [two_ports, closed_while_pending])
+@pytest.mark.parametrize("form", BOTH)
+def test_without_a_fault_nothing_is_found(scenario, form, tmp_path):
+    played = Played(tmp_path, "", scenario, form=form, seed=3, chaos=True)
+
+    assert played.codes() == []
+    assert played.differences() == []
+
+
+def test_every_fault_is_listed_with_a_line():
+    assert all(fault.summary and fault.name == name for name, fault in FAULTS.items())
+    assert len({fault.place for fault in FAULTS.values()}) == len(Place)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"), [("lost-sent", "did you mean lost-send?"), ("lost-send@soon", "NAME@SECONDS")]
+)
+def test_a_fault_that_does_not_exist_is_refused(spec, says):
+    with pytest.raises(UsageError, match=says):
+        inject(Lab(), [spec])
+
+
+def test_a_fault_is_found_by_name():
+    assert find_fault("wrong-port").place is Place.HYPERVISOR
