@@ -1,6 +1,7 @@
 """A clone answers as its original would have, and neither notices the other."""
 
-from evtrace.xen.abi import EvtchnOp, FormName, PortState
+from evtrace.guest.scan import ScanRules, run_upcall
+from evtrace.xen.abi import DOMID_SELF, EvtchnOp, FormName, PortState
 from evtrace.xen.machine import Machine
 
 
@@ -53,3 +54,63 @@ def test_a_clone_stops_its_long_calls_where_work_waits():
     original.work_waits = True
 
     assert original.clone().work_waits
+
+
+SHARED = {"profile", "limits", "effects", "former_fifo"}
+"""Members that a clone shares with its original, or begins anew."""
+
+
+def differences(one, other, path="machine", seen=frozenset()):
+    """Yield where two objects differ, and where they share what can change."""
+    if not hasattr(one, "__slots__") or isinstance(one, tuple):
+        if one != other:
+            yield f"{path}: {one} and {other}"
+        return
+    if id(one) in seen:
+        return
+    if one is other:
+        yield f"{path}: is shared"
+    names = {name for cls in type(one).__mro__ for name in getattr(cls, "__slots__", ())}
+    for name in names - SHARED:
+        here, there = getattr(one, name), getattr(other, name)
+        where = f"{path}.{name}"
+        if isinstance(here, dict | list):
+            if here is there:
+                yield f"{where}: is shared"
+            keys = list(here) if isinstance(here, dict) else list(range(len(here)))
+            if len(here) != len(there):
+                yield f"{where}: {len(here)} and {len(there)} entries"
+                continue
+            for key in keys:
+                yield from differences(here[key], there[key], f"{where}[{key}]", seen | {id(one)})
+        elif not callable(here):
+            yield from differences(here, there, where, seen | {id(one)})
+
+
+def test_no_member_of_a_machine_is_forgotten():
+    """Everything that a machine remembers, once it has lived a little, is in its clone."""
+    machine = Machine()
+    machine.create_domain(0, 2)
+    machine.create_domain(1, 2)
+    call = machine.hypercall
+    call(1, 0, EvtchnOp.BIND_VIRQ, (0, 1))
+    call(1, 0, EvtchnOp.BIND_IPI, (1,))
+    call(1, 0, EvtchnOp.BIND_PIRQ, (7, 1))
+    call(1, 0, EvtchnOp.ALLOC_UNBOUND, (DOMID_SELF, 0))
+    call(0, 0, EvtchnOp.BIND_INTERDOMAIN, (1, 4))
+    call(0, 0, EvtchnOp.INIT_CONTROL, (5, 0, 0))
+    call(0, 0, EvtchnOp.EXPAND_ARRAY, (6,))
+    call(1, 0, EvtchnOp.CLOSE, (2,))
+    machine.set_virq_handler(1, 3)
+    call(0, 0, EvtchnOp.SEND, (1,))
+    call(1, 0, EvtchnOp.SEND, (4,))
+    run_upcall(machine.domains[1].vcpus[0])
+    run_upcall(machine.domains[0].vcpus[0], ScanRules(force=True))
+    machine.domains[0].vcpus[0].notes.heads[3] = 9
+    machine.domains[1].vcpus[1].notes.ready = 4
+    machine.sched_poll(1, 1, (1,))
+    machine.sched_block(0, 1)
+    machine.pause_domain(1)
+    machine.take_effects()
+
+    assert list(differences(machine, machine.clone())) == []

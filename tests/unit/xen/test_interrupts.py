@@ -31,3 +31,33 @@ def test_a_virq_of_a_vcpu_is_not_raised_for_a_domain(virq):
 
     with pytest.raises(HypercallError, match="EINVAL"):
         machine.raise_domain_virq(1, virq)
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "virq", "errno"),
+    [(0, Virq.CONSOLE, "EINVAL"), (0, 24, "EINVAL"), (2, Virq.TIMER, "ESRCH")],
+)
+def test_a_vcpu_gets_virqs_of_its_class_alone(vcpu, virq, errno):
+    machine = Machine()
+    machine.create_domain(1, 2)
+
+    with pytest.raises(HypercallError, match=errno):
+        machine.raise_vcpu_virq(1, vcpu, virq)
+
+
+def test_a_global_virq_whose_handler_is_gone_reaches_nobody():
+    machine = Machine()
+    machine.create_domain(1, 1)
+    machine.raise_global_virq(Virq.CONSOLE)
+
+    assert machine.take_effects() == []
+
+
+def test_the_hypervisor_notifies_nobody_through_a_port_that_has_no_peer():
+    machine = Machine()
+    machine.create_domain(1, 1)
+    port = machine.xen_alloc_unbound(1, 0, 1)
+    machine.take_effects()
+    machine.xen_notify(1, port)
+
+    assert machine.take_effects() == []

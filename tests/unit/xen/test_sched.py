@@ -85,3 +85,18 @@ def test_a_wait_is_ended_from_outside_once():
     machine.unblock_vcpu(1, 1)
     assert [effect[1:] for effect in machine.take_effects()] == [(1, 1)]
     assert (machine.domains[1].polling, machine.domains[1].vcpus[1].poll) == (0, 0)
+
+
+def test_an_upcall_that_is_due_already_ends_no_wait():
+    """Held off by the mask, it wakes nobody a second time, whatever word comes to it."""
+    machine = Machine()
+    domain = machine.create_domain(1, 1, upcall_mask=True)
+    for _ in range(2):
+        machine.hypercall(1, 0, EvtchnOp.BIND_IPI, (0,))
+    machine.hypercall(1, 0, EvtchnOp.SEND, (1,))
+    domain.seed_port(70, PortState.IPI)
+    assert machine.sched_poll(1, 0, (2,)).out == (1,)
+    send(machine, 70)
+    assert domain.vcpus[0].blocked
+    machine.hypercall(1, 0, EvtchnOp.SEND, (2,))
+    assert not domain.vcpus[0].blocked

@@ -5,7 +5,7 @@ import pytest
 from evtrace.guest import bits
 from evtrace.xen.abi import DOMID_SELF, Errno, EvtchnOp, HypercallError
 from evtrace.xen.domain import Dying
-from evtrace.xen.machine import Machine
+from evtrace.xen.machine import RESULT_UNWRITABLE, Machine
 
 
 def busy_machine(ports=70):
@@ -48,3 +48,33 @@ def test_freeing_the_hypervisors_own_port_leaves_its_bits_alone():
     machine.xen_free(1, port)
 
     assert domain.form.pending(port)
+
+
+def test_pauses_are_counted():
+    machine = Machine()
+    domain = machine.create_domain(1, 1)
+    machine.pause_domain(1)
+    machine.pause_domain(1)
+    machine.unpause_domain(1)
+    assert domain.pause_count == 1
+    machine.unpause_domain(1)
+    machine.unpause_domain(1)
+    assert domain.pause_count == 0
+
+
+def test_a_reset_runs_through_where_no_work_waits():
+    machine = busy_machine()
+    fresh = Machine()
+    fresh.create_domain(1, 1)
+    for _ in range(len(machine.domains[1].ports)):
+        fresh.hypercall(1, 0, EvtchnOp.BIND_IPI, (0,))
+
+    assert 0 == fresh.hypercall(1, 0, EvtchnOp.RESET, (DOMID_SELF,)).ret
+
+
+def test_a_call_without_results_does_not_fail_for_want_of_a_place_for_them():
+    machine = Machine()
+    machine.create_domain(1, 1)
+    machine.hypercall(1, 0, EvtchnOp.BIND_IPI, (0,))
+
+    assert 0 == machine.hypercall(1, 0, EvtchnOp.SEND, (1,), fault=RESULT_UNWRITABLE).ret
