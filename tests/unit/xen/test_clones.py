@@ -56,35 +56,34 @@ def test_a_clone_stops_its_long_calls_where_work_waits():
     assert original.clone().work_waits
 
 
-SHARED = {"profile", "limits", "effects", "former_fifo"}
+SHARED = {"_operations", "profile", "limits", "effects", "former_fifo"}
 """Members that a clone shares with its original, or begins anew."""
 
 
-def differences(one, other, path="machine", seen=frozenset()):
+def differences(one, other, path="machine", above=frozenset()):
     """Yield where two objects differ, and where they share what can change."""
-    if not hasattr(one, "__slots__") or isinstance(one, tuple):
+    if isinstance(one, dict | list):
+        yield from differing_entries(one, other, path, above)
+    elif isinstance(one, tuple) or not hasattr(one, "__slots__"):
         if one != other:
             yield f"{path}: {one} and {other}"
-        return
-    if id(one) in seen:
-        return
+    elif id(one) not in above:
+        if one is other:
+            yield f"{path}: is shared"
+        names = {name for cls in type(one).__mro__ for name in getattr(cls, "__slots__", ())}
+        for name in names - SHARED:
+            members = getattr(one, name), getattr(other, name)
+            yield from differences(*members, f"{path}.{name}", above | {id(one)})
+
+
+def differing_entries(one, other, path, above):
     if one is other:
         yield f"{path}: is shared"
-    names = {name for cls in type(one).__mro__ for name in getattr(cls, "__slots__", ())}
-    for name in names - SHARED:
-        here, there = getattr(one, name), getattr(other, name)
-        where = f"{path}.{name}"
-        if isinstance(here, dict | list):
-            if here is there:
-                yield f"{where}: is shared"
-            keys = list(here) if isinstance(here, dict) else list(range(len(here)))
-            if len(here) != len(there):
-                yield f"{where}: {len(here)} and {len(there)} entries"
-                continue
-            for key in keys:
-                yield from differences(here[key], there[key], f"{where}[{key}]", seen | {id(one)})
-        elif not callable(here):
-            yield from differences(here, there, where, seen | {id(one)})
+    if len(one) != len(other):
+        yield f"{path}: {len(one)} and {len(other)} entries"
+        return
+    for key in one if isinstance(one, dict) else range(len(one)):
+        yield from differences(one[key], other[key], f"{path}[{key}]", above)
 
 
 def test_no_member_of_a_machine_is_forgotten():
