@@ -207,7 +207,7 @@ class Blame(StrEnum):
 
 @unique
 class FindingCode(StrEnum):
-    """What is wrong; docs/causes.md says what shows it."""
+    """What is wrong; docs/faults.md says what shows it."""
 
     NO_PENDING_AT_BIND = "NO_PENDING_AT_BIND"
     """bind_interdomain did not set the binder's port pending."""

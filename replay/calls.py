@@ -111,8 +111,15 @@ class CallPairing:
     Any other stays a row: a CALL_EXIT whose entry was not seen, too.
     """
 
-    def __init__(self, rows: Iterable[Row], held_rows: int = HELD_ROWS) -> None:
-        """Pair the calls of `rows`, which are in timeline order."""
+    def __init__(
+        self, rows: Iterable[Row], held_rows: int = HELD_ROWS, *, ends_at_gaps: bool = False
+    ) -> None:
+        """Pair the calls of `rows`, which are in timeline order.
+
+        `ends_at_gaps`: where records of a pCPU were dropped, the ends of its calls may be among
+        them.
+        """
+        self._ends_at_gaps = ends_at_gaps
         self._rows = rows
         self._held_rows = held_rows
         self._held: deque[_Slot] = deque()
@@ -161,8 +168,17 @@ class CallPairing:
                 self._close(row)
             case Kind.HYPERCALL if row.op == HYPERVISOR_event_channel_op or row.op is None:
                 self._take_record(row)
+            case Kind.LOST if self._ends_at_gaps:
+                self._give_up(row.pcpu)
+                self._held.append(_Slot(row))
             case _:
                 self._held.append(_Slot(row))
+
+    def _give_up(self, pcpu: int | None) -> None:
+        """Wait no longer for the calls of a pCPU: what ends or places them may be lost."""
+        for call in [call for call in self._open.values() if call.enter.pcpu == pcpu]:
+            del self._open[id(call)]
+            del self._slots[id(call)]
 
     def _take_record(self, row: Row) -> None:
         call = self._caller(row)

@@ -39,9 +39,10 @@ class Clocks:
 
     def called(self, row: Row) -> None:
         """Take a call: none can be older than the capture of its domain's calls."""
-        if self.broken is None and self._states and row.pcpu is not None:
-            if row.tsc_lo < self._coverage.begins(row.dom or 0, RecordClass.CALL):
-                self.broken = row
+        if self.broken is not None or not self._states or row.pcpu is None:
+            return
+        if row.tsc_lo < self._coverage.begins(row.dom or 0, RecordClass.CALL):
+            self.broken = row
 
     def judge(self, row: Row, before: Iterable[Row]) -> None:
         """Hold what nothing explains against what came shortly after it on another pCPU.
@@ -57,7 +58,7 @@ class Clocks:
                 return
 
     def judge_run(self, row: Row, previous: Run | None) -> None:
-        """Hold a run that nothing explains against the one before: did that answer too much?"""
+        """Ask of a run that nothing explains whether the one before answered too much."""
         if self.broken is not None or not self._states or previous is None:
             return
         taken = previous.cleared_tsc or previous.tsc

@@ -103,13 +103,16 @@ class Delivery:
         self._asleep: dict[Vcpu, Due] = {}  # blocked though an event is due: the first one
         self._rechecks: dict[Vcpu, _Recheck] = {}
         self._polling: set[Vcpu] = set()
+        self._held: set[Channel] = set()  # masked, as far as their guests know
         self._now = 0
 
     # --- time and the scheduler --------------------------------------------------------------
 
     def pass_by(self, item: Row | Call) -> None:
         """Take note of the next row or call before it is replayed."""
-        tsc = self._now = item.lo if isinstance(item, Call) else item.tsc_lo
+        tsc = item.lo if isinstance(item, Call) else item.tsc_lo
+        if isinstance(item, Call) or item.kind < Kind.CHANNEL:  # facts may come after all else
+            self._now = tsc
         if self._wakes:
             self._expire(tsc)
         if self._rechecks:
@@ -213,6 +216,7 @@ class Delivery:
 
     def unmasks(self, row: Row, channel: Channel) -> None:
         """Note that a guest unmasks a port; the model has not followed it yet."""
+        self._held.discard(channel)
         if not self._findings.watches(channel[0]) or not self._belief.pending(channel):
             return
         if self._belief.rechecks(channel[0]) and self._belief.is_fifo(channel[0]):
@@ -259,8 +263,18 @@ class Delivery:
         if due is not None and due.missed and not due.told:
             self._tell(due, FindingCode.LOST_UPCALL, f"{due.missed}, though it was pending")
 
+    def masked(self, channel: Channel) -> None:
+        """Note that a guest masks a port.
+
+        An EVTCHNOP_unmask that was under way may unmask it all the same: then the guest passes its
+        events over, and looks again when it unmasks the port.
+        """
+        self._held.add(channel)
+        self._due.pop(channel, None)
+
     def forget(self, channel: Channel) -> None:
-        """Note that the port's event is no longer due: masked, moved, closed."""
+        """Note that the port's event is no longer due: moved, closed."""
+        self._held.discard(channel)
         self._due.pop(channel, None)
 
     def forget_all(self) -> None:
@@ -286,6 +300,8 @@ class Delivery:
 
     def _is_announced(self, due: Due) -> bool:
         belief, channel = self._belief, due.channel
+        if channel in self._held:
+            return False
         return belief.pending(channel) and not belief.masked(channel)
 
     def _due_on(self, vcpu: Vcpu) -> list[Due]:

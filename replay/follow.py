@@ -139,7 +139,8 @@ class Follow:
 
     def follow(self, rows: Iterable[Row]) -> Results:
         """Replay `rows`, which are in timeline order, and give the verdicts."""
-        self._pairing = CallPairing(rows)
+        at_gaps = self._coverage.gaps_reach_guests
+        self._pairing = CallPairing(rows, ends_at_gaps=at_gaps)
         for item in self._pairing:
             self._delivery.pass_by(item)
             self._runs.pass_by(item.lo if isinstance(item, Call) else item.tsc_lo)
@@ -298,7 +299,10 @@ class Follow:
             call.enter.seq, call.dom, call.vcpu, port, None, None, call.lo, call.hi, call.rc
         )
         target = self._belief.target_of_send((call.dom, port))
-        if target is not None:
+        gap = self._coverage.gap(call.dom, self._runs.bound_since((call.dom, port)), call.lo)
+        if gap:
+            send.reason = f"what d{call.dom}:{port} is bound to is not known: {gap}"
+        elif target is not None:
             send.to_dom, send.to_port = target
         self.results.sends.append(send)
         return send
@@ -390,7 +394,7 @@ class Follow:
     def _mask(self, row: Row) -> None:
         if row.port is not None:
             self._belief.mask((row.dom or 0, row.port))
-            self._delivery.forget((row.dom or 0, row.port))
+            self._delivery.masked((row.dom or 0, row.port))
 
     def _unmask(self, row: Row) -> None:
         if row.port is not None:

@@ -96,6 +96,10 @@ class Runs:
             part = Contribution(kind, seen.seq, seen.tsc, seen.tsc, seen.dom, 0, port)
             self._tokens.add((seen.dom, port), part, None)
 
+    def bound_since(self, channel: Channel) -> int:
+        """Give the time since which it is known what a port is bound to."""
+        return max(self._bound.get(channel, 0), self._belief.known_since(channel[0]))
+
     def bound(self, channel: Channel, tsc: int) -> None:
         """Note that a port has a new owner since `tsc`."""
         self._bound[channel] = tsc
@@ -269,7 +273,8 @@ class Runs:
             self._habits.irq_bound(row, (row.dom or 0, row.port))
 
     def consumed(self, channel: Channel) -> None:
-        """Note that a guest took a port off its FIFO queue."""
+        """Note that a guest took a port off its FIFO queue: Xen has announced it."""
+        self._delivery.cleared(channel)
         self._habits.consumed(channel)
 
     def text(self, row: Row) -> None:
