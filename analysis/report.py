@@ -42,7 +42,7 @@ class Report:
     fates: dict[str, int]
     spurious: Spurious
     channels: pl.DataFrame
-    """`dom`, `port`, `name`, `runs`, one column a cause that occurs."""
+    """`dom`, `port`, `name`, `runs`, one column a cause that occurs, `no_work` runs among them."""
     latencies: pl.DataFrame
     findings: list[Finding]
     """What is wrong and whose doing it is, of the whole trace."""
@@ -142,7 +142,7 @@ def _spurious(
 
 
 def _channels(runs: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    """Count the runs of each port by cause."""
+    """Count the runs of each port by cause, and those that found no work."""
     names = pl.DataFrame(
         [(dom, irq, name) for (dom, irq), name in facts.irq_names.items()],
         {"dom": pl.UInt16, "irq": pl.Int32, "name": pl.String},
@@ -154,6 +154,7 @@ def _channels(runs: pl.DataFrame, facts: Facts) -> pl.DataFrame:
         .agg(
             pl.len().alias("runs"),
             *((pl.col("cause") == c).sum().alias(c) for c in sorted(set(runs["cause"]))),
+            (pl.col("work") == WorkVerdict.NO_WORK.value).sum().alias("no_work"),
         )
         .sort("dom", "port", "name")
     )

@@ -155,17 +155,19 @@ def divergence_lines(divergences: list[Divergence]) -> list[str]:
 def _ports(channels: pl.DataFrame) -> list[str]:
     if channels.is_empty():
         return []
-    causes = [name for name in channels.columns if name not in {"dom", "port", "name", "runs"}]
+    others = {"dom", "port", "name", "runs", "no_work"}
+    causes = [name for name in channels.columns if name not in others]
     rows = (
         (
             _port(row["dom"], row["port"]),
             (row["name"] or "-")[:16],
             row["runs"],
+            row["no_work"] or "-",
             " ".join(f"{cause} {row[cause]:,}" for cause in causes if row[cause]),
         )
         for row in channels.iter_rows(named=True)
     )
-    return ["Handler runs by port:", *table(("port", "handler", "runs", "causes"), rows)]
+    return ["Handler runs by port:", *table(("port", "handler", "runs", "no work", "causes"), rows)]
 
 
 def _port(dom: int, port: int | None) -> str:

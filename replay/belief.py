@@ -15,6 +15,7 @@ from evtrace.replay.tokens import Channel
 from evtrace.tracefile.family import LINUX_HABITS, GuestHabits, GuestType
 from evtrace.xen.abi import (
     DOMID_SELF,
+    FIFO_LINKED,
     FIFO_MASKED,
     PAGE_WORDS,
     EvtchnOp,
@@ -96,6 +97,8 @@ class Belief:
         self._guest_types = guest_types or {}
         self.kicked: set[tuple[int, int]] = set()
         """(domain, vCPU) that the steps up to the last `events` gave a new upcall."""
+        self.closed: set[Channel] = set()
+        """Ports that were closed during the capture: some may be on a queue still."""
         self._start_tsc = 0
         self._known_since: dict[int, int] = {}
         self._complete: set[int] = set()  # domains whose port table is known
@@ -116,6 +119,7 @@ class Belief:
         copy.machine = self.machine.clone()
         copy._complete = set(self._complete)
         copy._assumed = set(self._assumed)
+        copy.closed = set(self.closed)
         return copy
 
     # --- what is known ---------------------------------------------------------------------
@@ -396,6 +400,27 @@ class Belief:
         for port in below:
             self._assume((owner, port))
         return f"the port table of d{owner} is not known" if below else ""
+
+    def explain_port(self, call: Call) -> str:
+        """Let a FIFO domain's queues be such that Xen gave the port it did; say if they were not.
+
+        A port that was closed and is still on a queue is not given out, and only records of the
+        guest's queues tell when it is off.
+        """
+        domain = self.domain(self._owner(call))
+        if domain.fifo is None or call.rc is None or call.rc < 0 or not call.outputs:
+            return ""
+        given, read = call.outputs[0], domain.memory.read
+        passed = [number for number in range(1, given) if domain.port(number) is None]
+        wrong = [number for number in passed if not domain.fifo.linked(number)]
+        if not self.closed.issuperset((domain.domid, number) for number in wrong):
+            return ""
+        wrong += [given] * domain.fifo.linked(given)
+        for number in wrong:
+            address = domain.fifo.word_address(number)
+            if address is not None:
+                domain.memory.write(address, read(address) ^ FIFO_LINKED)
+        return "which closed ports were still on a queue was not captured" if wrong else ""
 
     def _assume(self, channel: Channel) -> None:
         """Note that a port is in use, bound to something that is not known."""

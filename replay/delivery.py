@@ -272,8 +272,12 @@ class Delivery:
         self._held.add(channel)
         self._due.pop(channel, None)
 
+    def moved(self, channel: Channel) -> None:
+        """Note that the port's events go to another vCPU: who finds this one is not certain."""
+        self._due.pop(channel, None)
+
     def forget(self, channel: Channel) -> None:
-        """Note that the port's event is no longer due: moved, closed."""
+        """Note that the port is closed."""
         self._held.discard(channel)
         self._due.pop(channel, None)
 

@@ -116,7 +116,8 @@ class Fates:
 
     def _cannot_say(self, channel: Channel, part: Contribution) -> str:
         """Say why it is not known what became of a send that no run answered."""
-        missing = self._missing_handlers(channel[0], part.tsc, part.tsc)
+        needed = RecordClass.HANDLER | RecordClass.MEMORY  # a guest masks, and clears what it polls
+        missing = self._coverage.missing(channel[0], needed, part.tsc, part.tsc)
         return missing or self._coverage.loss or self._coverage.gap(channel[0], 0, self.now)
 
     def _upcalls_of(self, channel: Channel) -> int:

@@ -220,12 +220,21 @@ class Follow:
             return
         send = self._sent(call) if call.op == EvtchnOp.SEND else None
         adopted = self._belief.prepare(call) or self._coverage.gap(call.dom, 0, call.hi)
+        adopted = adopted or self._explain_port(call)
         answer = self._belief.execute(call)
         reached = self._contribute(self._raised_by(call, send), Step(call.lo, call.hi))
         if send is not None and not reached:
             self._settle_unreached(send, answer)
         self._compare(call, answer, adopted)
         self._after(call, answer)
+
+    def _explain_port(self, call: Call) -> str:
+        """Say why the port that a call opens cannot be predicted where no queue was observed."""
+        if call.op not in ALLOCATING:
+            return ""
+        if not self._coverage.missing(call.dom, RecordClass.QUEUE, call.lo, call.hi):
+            return ""
+        return self._belief.explain_port(call)
 
     def _doubt(self, call: Call) -> None:
         """Take note of a call that may or may not have changed port tables."""
@@ -279,6 +288,7 @@ class Follow:
             return
         match call.op:
             case EvtchnOp.CLOSE:
+                self._belief.closed.add((call.dom, args[0]))
                 self._runs.closes((call.dom, args[0]), call.enter.seq, call.lo)
             case EvtchnOp.UNMASK:
                 self._note_queue((call.dom, args[0]))

@@ -58,6 +58,7 @@ class Runs:
         self._habits = Habits(findings)
         self._fates = Fates(belief, coverage, tokens, self._habits)
         self._consumed: dict[Channel, Consumption] = {}
+        self._exits: dict[tuple[int, int], int] = {}  # (dom, vcpu) -> end of its last handler
         self._running: dict[tuple[int, int, int], Run] = {}  # (dom, vcpu, irq) -> run
         self._upcalls: dict[tuple[int, int], _Upcall] = {}
         self._freed: dict[Channel, tuple[int, int]] = {}  # irq being freed: (vcpu, since)
@@ -200,7 +201,7 @@ class Runs:
         """Note that a port's events go to another vCPU; FIFO: the next ones."""
         self._moved[channel] = tsc
         if not self._belief.is_fifo(channel[0]):
-            self._delivery.forget(channel)
+            self._delivery.moved(channel)
 
     def unmasked(self, channel: Channel) -> None:
         """Note that a guest unmasked a port."""
@@ -247,7 +248,7 @@ class Runs:
         """End a run."""
         run = self._running.pop((row.dom or 0, row.vcpu or 0, row.irq or 0), None)
         if run is not None:
-            run.exit_tsc = row.tsc_lo
+            run.exit_tsc = self._exits[run.dom, run.vcpu] = row.tsc_lo
             self._habits.returns(run)
 
     def eoi(self, row: Row) -> None:
@@ -304,10 +305,13 @@ class Runs:
         else:
             run.cleared_tsc = consumption.tsc
         token, unseen = self._fates.observable(channel, consumption.token, run.tsc)
-        if not token.parts and not elsewhere and not run.excused:
+        unseen_clearing = run.cleared_tsc is None
+        if not token.parts and not run.excused and not elsewhere:
             token = self._tokens.reclaim(channel) or token
         circumstances = self._circumstances(channel, run, unseen, taken_elsewhere=elsewhere)
         verdict = decide(token, circumstances)
+        if unseen_clearing and not run.excused:
+            verdict = self._withhold(verdict, channel)
         since = self._since(channel)
         gap = self._coverage.gap(channel[0], since, run.tsc)
         ever = self._coverage.gap(channel[0], 0, run.tsc)
@@ -322,8 +326,24 @@ class Runs:
             self._habits.kept_over_close(channel, seq, tsc, run)
         self._left_over.pop(channel, None)
         run.routes = routes(token, run.vcpu, self._belief.home(channel))
-        certain = run.cleared_tsc is not None or not gap
-        self._tokens.answer(channel, token, run, consumption.tsc if certain else since)
+        cleared = self._earliest_clearing(run) if unseen_clearing else consumption.tsc
+        self._tokens.answer(
+            channel, token, run, since if gap else cleared, cleared_unseen=unseen_clearing
+        )
+
+    def _withhold(self, verdict: Verdict, channel: Channel) -> Verdict:
+        """Take back what is only sure where the clearing of pending bits was captured."""
+        if verdict.cause is Cause.DOUBLE_HANDLE:
+            return Verdict(Cause.UNKNOWN, "which vCPU took the event was not captured")
+        if verdict.cause is Cause.UNPROVOKED and self._tokens.may_have_taken_more(channel):
+            return Verdict(Cause.UNKNOWN, "which run took which event was not captured")
+        return verdict
+
+    def _earliest_clearing(self, run: Run) -> int:
+        """Give the time before which the guest cannot have cleared the bit for this run."""
+        if run.upcall_tsc is None:
+            return run.tsc
+        return max(run.upcall_tsc, self._exits.get((run.dom, run.vcpu), 0))
 
     def _without_clearing(self, run: Run, channel: Channel) -> Consumption | None:
         """Take the event of a run whose guest did not clear the bit, where that can be told."""

@@ -6,7 +6,7 @@ token, and the handler run that follows is explained by what the token held.
 
 from dataclasses import dataclass, field
 
-from evtrace.verdicts import Contribution, Fate, Run, Send
+from evtrace.verdicts import Cause, Contribution, ContributionKind, Fate, Run, Send
 
 Channel = tuple[int, int]
 """A local port: (domain, port)."""
@@ -45,6 +45,8 @@ class Answered:
     run: Run
     tsc: int
     disputed: list[tuple[Contribution, Send | None]]
+    cleared_unseen: bool = False
+    """When the bit was cleared is known no better than that it was at `tsc` or later."""
 
 
 class TokenBook:
@@ -72,15 +74,31 @@ class TokenBook:
         answered = self._answered.get(channel)
         return answered.tsc if answered else None
 
-    def answer(self, channel: Channel, token: Token, run: Run, consumed_tsc: int) -> None:
-        """Let `run` answer everything in `token`: the first send is delivered, others coalesced."""
+    def answer(
+        self,
+        channel: Channel,
+        token: Token,
+        run: Run,
+        consumed_tsc: int,
+        *,
+        cleared_unseen: bool = False,
+    ) -> None:
+        """Let `run` answer everything in `token`: the first send is delivered, others coalesced.
+
+        `cleared_unseen`: the bit was cleared at `consumed_tsc` or later, up to the run.
+        """
+        doubtful = self._doubt_disputed(channel)
         run.contributors = token.contributions
         for place, (_, send) in enumerate(token.parts):
             if send is not None:
                 send.fate = Fate.COALESCED if place else Fate.DELIVERED
                 send.run_seq = run.seq
-        disputed = [part for part in token.parts if part[0].tsc_hi > consumed_tsc]
-        self._answered[channel] = Answered(run, consumed_tsc, disputed)
+        if doubtful and token.parts:
+            _doubt(token.parts[0][1])
+        # Where no clearing was seen, the run itself shows that the first part was there.
+        parts = token.parts[1:] if cleared_unseen else token.parts
+        disputed = [part for part in parts if part[0].tsc_hi > consumed_tsc]
+        self._answered[channel] = Answered(run, consumed_tsc, disputed, cleared_unseen)
 
     def extend(self, run: Run, token: Token) -> None:
         """Let a run that is under way answer what was cleared before its end, too."""
@@ -103,13 +121,45 @@ class TokenBook:
         if len(answered.run.contributors) < 2:
             return None
         answered.run.contributors.remove(part[0])
+        _forget_merged(answered.run)
         return Token(parts=[part])
+
+    def may_have_taken_more(self, channel: Channel) -> bool:
+        """Tell whether the run before may have been credited with what came after its clearing."""
+        answered = self._answered.get(channel)
+        if answered is None or not answered.cleared_unseen:
+            return False
+        return len(answered.run.contributors) > 1
+
+    def _doubt_disputed(self, channel: Channel) -> bool:
+        """Withdraw what is said of sends that the run before may have come too early for."""
+        answered = self._answered.get(channel)
+        if answered is None or not answered.cleared_unseen or not answered.disputed:
+            return False
+        for _, send in answered.disputed:
+            _doubt(send)
+        return True
 
     def drop(self, channel: Channel) -> Token:
         """Forget a port: it was closed. Gives what was pending on it."""
+        self._doubt_disputed(channel)
         self._answered.pop(channel, None)
         return self.consume(channel)
 
     def remaining(self) -> list[tuple[Channel, Token]]:
         """Give the tokens that nobody consumed."""
         return list(self._open.items())
+
+
+def _doubt(send: Send | None) -> None:
+    if send is not None:
+        send.fate = Fate.UNKNOWN
+        send.reason = "sent while the bit was being cleared, and when that was is not captured"
+
+
+def _forget_merged(run: Run) -> None:
+    """Correct a run that was taken to answer a send together with the event of the bind."""
+    kinds = {part.kind for part in run.contributors}
+    if run.cause is Cause.BIND_MERGED and ContributionKind.SEND not in kinds:
+        run.cause = Cause.BIND_CONSERVATIVE
+        run.reason = "Xen sets the binder's own port pending at bind_interdomain"

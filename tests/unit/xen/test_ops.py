@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evtrace.xen import ops
-from evtrace.xen.abi import EvtchnOp
+from evtrace.xen.abi import EvtchnOp, PortStatus
 
 # (op, words before the call, words after it, arguments, outputs): calls of Linux 6.1 on Xen 4.17;
 # what lies behind a struct is the caller's stack.
@@ -106,3 +106,26 @@ def test_encoding_and_decoding_are_inverse(data):
     assert ops.decode_args(op, ops.encode_args(op, values[0])) == values[0]
     if op != EvtchnOp.STATUS:
         assert ops.decode_outputs(op, ops.encode_outputs(op, values[1])) == values[1]
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ((PortStatus.CLOSED, 3), [0, 0, 0, 3, 0, 0]),
+        ((PortStatus.UNBOUND, 1, 5), [0, 0, 1, 1, 5, 0]),
+        ((PortStatus.INTERDOMAIN, 1, 5, 9), [0, 0, 2, 1, 5, 9]),
+        ((PortStatus.PIRQ, 0, 7), [0, 0, 3, 0, 7, 0]),
+        ((PortStatus.VIRQ, 2, 4), [0, 0, 4, 2, 4, 0]),
+        ((PortStatus.IPI, 2), [0, 0, 5, 2, 0, 0]),
+    ],
+)
+def test_what_status_tells_lies_where_xens_header_puts_it(out, words):
+    assert words == ops.encode_outputs(EvtchnOp.STATUS, out)
+    assert tuple(out) == ops.decode_outputs(EvtchnOp.STATUS, words)
+
+
+def test_a_domain_number_has_two_bytes():
+    for status in (PortStatus.UNBOUND, PortStatus.INTERDOMAIN):
+        words = [0, 0, status, 0, 0xABCD_0005, 9]
+        assert ops.decode_outputs(EvtchnOp.STATUS, words)[2] == 5
+
