@@ -128,4 +128,3 @@ def test_a_domain_number_has_two_bytes():
     for status in (PortStatus.UNBOUND, PortStatus.INTERDOMAIN):
         words = [0, 0, status, 0, 0xABCD_0005, 9]
         assert ops.decode_outputs(EvtchnOp.STATUS, words)[2] == 5
-
