@@ -56,8 +56,11 @@ def import_(
     WHEN is `before` (the capture; the default), `after` it, or a host TSC. Any input may be
     compressed, as NAME.zst.
     """
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415  when it runs
     from evtrace.tracer.importers.assembly import Sources, assemble  # noqa: PLC0415  when it runs
 
+    if xentrace is not None:
+        PartialFile(output, force=force).refuse_as_source(xentrace)
     sources = Sources(
         xentrace=xentrace,
         timing=_timing(timing),

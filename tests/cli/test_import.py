@@ -12,6 +12,7 @@ from evtrace.errors import ExitCode
 from evtrace.tracefile.family import Timing
 from evtrace.tracefile.reader import open_trace
 from tests.conftest import SOURCES
+from tests.tinytrace import hypercall, tiny_trace, window
 
 BLOG = SOURCES / "pv_fifo_blog"
 PVH = SOURCES / "pvh_blog"
@@ -241,3 +242,14 @@ def test_a_binary_file_that_trace_cmd_does_not_understand(files, trace_cmd):
 
     assert ExitCode.NO_INPUT == done.exit_code
     assert "trace-cmd cannot read it: error reading header" in done.stderr
+
+
+def test_an_input_is_not_overwritten_by_the_output_in_the_making(tmp_path):
+    capture = tmp_path / "x.bin.partial"
+    capture.write_bytes(tiny_trace(window(0, hypercall(32, 5))))
+    before = capture.read_bytes()
+    done = run("--xentrace", capture, "-o", tmp_path / "x.bin")
+
+    assert done.exit_code == ExitCode.USAGE
+    assert "choose another name" in " ".join(done.stderr.split())
+    assert capture.read_bytes() == before
