@@ -240,3 +240,18 @@ def test_a_fault_that_does_not_exist_is_refused(spec, says):
 
 def test_a_fault_is_found_by_name():
     assert find_fault("wrong-port").place is Place.HYPERVISOR
+
+
+@pytest.mark.parametrize("fault", [fault.name for fault in FAULTS.values()])
+def test_every_fault_can_be_injected_before_there_is_a_domain(tmp_path, fault):
+    """`boot` records from nothing; a guest's fault then is the first domU's."""
+    lab = Lab(Settings(form=FormName.FIFO))
+    inject(lab, [fault])
+    path = tmp_path / "t.bin"
+    record(lab, find_scenario("boot"), path, source="boot")
+    with Trace(path) as trace:
+        found = trace.replay().findings
+
+    if fault in {"forgets-to-clear", "never-unmasks", "double-handling"}:
+        assert found[0].blame is Blame.GUEST
+        assert found[0].dom == 1

@@ -135,6 +135,8 @@ class Lab:
         """Called when the recording begins."""
         self.done = self.total = 0
         """How far the scenario has come, in steps of its own."""
+        self.welcome: Callable[[Kernel], None] = lambda _: None
+        """Called with each kernel that is added."""
         self._starts: list[tuple[Kernel, Task, int]] = []
         self._to_do: list[tuple[float, Callable[[], None]]] = []
         self._orders = 0
@@ -208,6 +210,7 @@ class Lab:
             kernel.cpus.append(cpu)
             self.hypervisor.add(cpu)
             self.scheduler.add(cpu)
+        self.welcome(kernel)
         self.kernels[dom], self.names[dom], self.logs[dom] = kernel, name, KernelLog()
         return kernel
 

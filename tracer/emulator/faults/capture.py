@@ -175,11 +175,14 @@ def cut_file(lab: "Lab", at: float) -> None:
     lab.spoil_file = cut
 
 
+FIRST_DOMU: Final = 1
+
+
 def missing_source(lab: "Lab", at: float) -> None:
-    """Capture nothing inside the domain with the highest number."""
+    """Capture nothing inside the domain with the highest number, or the first domU to come."""
 
     def act() -> None:
-        lab.uncaptured.add(max(lab.kernels))
+        lab.uncaptured.add(max(lab.kernels, default=FIRST_DOMU))
 
     del at  # a source is there from the start, or not at all
     lab.when_recording(0.0, act)

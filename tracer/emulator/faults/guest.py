@@ -1,13 +1,16 @@
 """Faults of a guest: a Linux kernel with a bug, from a moment on.
 
-The domain with the highest number has it, or whichever Linux there is.
+The domain with the highest number has it, or whichever Linux there is; where there is no domain
+yet, the first domU that comes.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from evtrace.tracer.emulator.kernel import Kernel
 from evtrace.tracer.emulator.linux import Linux
+from evtrace.xen.virqs import HARDWARE_DOMAIN
 
 if TYPE_CHECKING:
     from evtrace.tracer.emulator.lab import Lab
@@ -20,8 +23,19 @@ def _spoil(lab: "Lab", at: float, fault: Callable[[Linux], None]) -> None:
         kernels = [kernel for _, kernel in sorted(lab.kernels.items()) if isinstance(kernel, Linux)]
         if kernels:
             fault(kernels[-1])
+        else:
+            lab.welcome = first_domu
+
+    def first_domu(kernel: Kernel) -> None:
+        if isinstance(kernel, Linux) and kernel.dom != HARDWARE_DOMAIN:
+            fault(kernel)
+            lab.welcome = _nothing
 
     lab.when_recording(at, act)
+
+
+def _nothing(kernel: Kernel) -> None:
+    del kernel
 
 
 def forgets_to_clear(lab: "Lab", at: float) -> None:
