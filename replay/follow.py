@@ -246,25 +246,31 @@ class Follow:
             self.results.unknown += 1
             self._doubt(call)
         elif adopted:
-            self.results.adopted += 1
-            self.results.adoptions[adopted] = self.results.adoptions.get(adopted, 0) + 1
+            self._adopt(adopted)
+        elif comparison.matches(call, answer):
+            self.results.compared += 1
+        else:
+            self._differs(call, answer)
+
+    def _adopt(self, reason: str) -> None:
+        """Count an answer that could not be predicted."""
+        self.results.adopted += 1
+        self.results.adoptions[reason] = self.results.adoptions.get(reason, 0) + 1
+
+    def _differs(self, call: Call, answer: Answer) -> None:
+        """Take an answer that is not the model's: a divergence, unless the model may be wrong."""
+        unsure = self._unsure(call)
+        if unsure:
+            self._adopt(unsure)
         else:
             self.results.compared += 1
-            if comparison.matches(call, answer):
-                return
-            unsure = self._unsure(call)
-            if unsure:
-                self.results.compared -= 1
-                self.results.adopted += 1
-                self.results.adoptions[unsure] = self.results.adoptions.get(unsure, 0) + 1
-            else:
-                self._diverge(
-                    call,
-                    comparison.describe_call(call),
-                    comparison.describe_answer(call.op, answer.ret, answer.out),
-                    comparison.describe_answer(call.op, call.rc, call.outputs),
-                )
-            self._belief.follow_observed(call, answer)
+            self._diverge(
+                call,
+                comparison.describe_call(call),
+                comparison.describe_answer(call.op, answer.ret, answer.out),
+                comparison.describe_answer(call.op, call.rc, call.outputs),
+            )
+        self._belief.follow_observed(call, answer)
 
     def _unsure(self, call: Call) -> str:
         """Say why the model's answer may be wrong: what it rests on was not captured."""

@@ -94,13 +94,15 @@ def _range(opened: "Trace", wanted: "Selection") -> tuple[int, int]:
     """Give the `seq` of the first and the last record in the wanted time."""
     from dataclasses import replace  # noqa: PLC0415
 
+    import polars as pl  # noqa: PLC0415
+
     from evtrace.tracefile.family import FACTS_STREAM  # noqa: PLC0415
 
     none = frozenset[int]()
     in_time = replace(wanted, doms=none, ports=frozenset(), kinds=frozenset()).expr()
     found: list[int] = []
     for batch in opened.reader.batches():
-        part = batch.filter(in_time).filter(batch.filter(in_time)["pcpu"] != FACTS_STREAM)["seq"]
+        part = batch.filter(in_time & (pl.col("pcpu") != FACTS_STREAM))["seq"]
         if len(part):
             found = [found[0] if found else int(part[0]), int(part[-1])]
     if not found:

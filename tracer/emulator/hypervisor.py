@@ -165,7 +165,7 @@ class Hypervisor:
     def set_timer(self, cpu: "VirtualCpu", deadline: int) -> Answer:
         """VCPUOP_set_singleshot_timer."""
         now = self._lab.engine.now
-        self._lab.engine.at(max(deadline, now), self._timer_fires, cpu)
+        self._lab.engine.at(max(deadline, now), self.fire_timer, cpu)
         return Answer(0)
 
     def start_vcpu(self, cpu: "VirtualCpu") -> None:
@@ -184,10 +184,7 @@ class Hypervisor:
         self._settle(self._lab.scheduler.pcpus[0], None)
 
     def fire_timer(self, cpu: "VirtualCpu") -> None:
-        """Let the timer of a vCPU fire."""
-        self._timer_fires(cpu)
-
-    def _timer_fires(self, cpu: "VirtualCpu") -> None:
+        """Let the timer of a vCPU fire, unless its domain is gone."""
         if self._cpus.get((cpu.dom, cpu.number)) is cpu:
             self.raise_virq(cpu, Virq.TIMER)
 

@@ -35,7 +35,7 @@ _SET_SEGMENT_BASE = 25
 _VCPU_UP = 2
 _SET_SINGLESHOT_TIMER = 8
 _XEN_VERSION = 17
-_SCHEDOP_YIELD, _SCHEDOP_BLOCK, _SCHEDOP_POLL = 0, 1, 3
+_SCHEDOP_BLOCK, _SCHEDOP_POLL = 1, 3
 
 _TAKES_GFN = frozenset({EvtchnOp.INIT_CONTROL, EvtchnOp.EXPAND_ARRAY})
 """Their first argument has 64 bits, so two words of a record."""

@@ -112,11 +112,6 @@ class VirtualCpu:
         """TSC."""
         return self._engine.now
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether no thread of it runs or could."""
-        return self._thread is self._idle and not self.ready
-
     def emit(self, kind: Kind, *words: int) -> int:
         """Record what the guest does now; gives its TSC."""
         return self._record(self.pcpu.number, kind, self.dom, self.number, *words)
