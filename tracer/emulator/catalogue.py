@@ -55,7 +55,7 @@ def find_scenario(spec: str) -> Scenario:
     if spec.replace("_", "-") in known:
         return _built_in(spec.replace("-", "_"))
     near = get_close_matches(spec, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
     message = f"no scenario {spec!r}; {hint} Your own is given as path/to/file.py:function"
     raise UsageError(message)
 
