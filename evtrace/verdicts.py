@@ -148,6 +148,10 @@ class Run:
     """Start of the upcall it ran in, where that was seen."""
     cleared_tsc: int | None = None
     """When its pending bit was cleared, where that was seen."""
+    eoi_tsc: int | None = None
+    """When the driver said that it was done (xen_irq_lateeoi), where that was seen."""
+    unmask_tsc: int | None = None
+    """When the port was unmasked next, where that was seen."""
     cause: Cause = Cause.UNKNOWN
     reason: str = ""
     routes: tuple[Route, ...] = ()
@@ -176,6 +180,8 @@ class Send:
     reason: str = ""
     run_seq: int | None = None
     """The run that answered it."""
+    entered_tsc: int | None = None
+    """When the sender made the call; it takes effect at `tsc` or later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +288,8 @@ def runs_schema() -> "pl.Schema":
         "exit_tsc": pl.Int64,
         "upcall_tsc": pl.Int64,
         "cleared_tsc": pl.Int64,
+        "eoi_tsc": pl.Int64,
+        "unmask_tsc": pl.Int64,
         "cause": pl.String,
         "reason": pl.String,
         "routes": pl.List(pl.String),
@@ -310,5 +318,6 @@ def sends_schema() -> "pl.Schema":
             "fate": pl.String,
             "reason": pl.String,
             "run_seq": pl.UInt64,
+            "entered_tsc": pl.Int64,
         },
     )

@@ -320,6 +320,7 @@ class Follow:
             send.reason = f"what d{call.dom}:{port} is bound to is not known: {gap}"
         elif target is not None:
             send.to_dom, send.to_port = target
+        send.entered_tsc = call.enter.tsc_lo
         self.results.sends.append(send)
         return send
 
@@ -419,7 +420,7 @@ class Follow:
             self._delivery.unmasks(row, channel)
             self._belief.unmask(channel, row.vcpu or 0)
             self._delivery.unmasked(row, channel)
-            self._runs.unmasked(channel)
+            self._runs.unmasked(channel, row.tsc_lo)
 
     def _set(self, row: Row) -> None:
         if row.port is not None:

@@ -203,9 +203,12 @@ class Runs:
         if not self._belief.is_fifo(channel[0]):
             self._delivery.moved(channel)
 
-    def unmasked(self, channel: Channel) -> None:
+    def unmasked(self, channel: Channel, tsc: int) -> None:
         """Note that a guest unmasked a port."""
         self._habits.unmasked(channel)
+        run = self._last_run.get(channel)
+        if run is not None and run.unmask_tsc is None:
+            run.unmask_tsc = tsc
 
     def _end_upcall(self, where: tuple[int, int], tsc: int) -> None:
         upcall = self._upcalls.pop(where, None)
@@ -255,11 +258,12 @@ class Runs:
         """Take the driver's verdict on the port's last run."""
         if row.port is None or row.a0 is None:
             return
-        if not row.a0 & EOI_SPURIOUS:
-            self._habits.ended(row, (row.dom or 0, row.port))
-            return
         run = self._last_run.get((row.dom or 0, row.port))
         if run is not None:
+            run.eoi_tsc = row.tsc_lo
+        if not row.a0 & EOI_SPURIOUS:
+            self._habits.ended(row, (row.dom or 0, row.port))
+        elif run is not None:
             run.work = WorkVerdict.NO_WORK
 
     def irq_unbound(self, row: Row) -> None:

@@ -60,7 +60,17 @@ def as_json(made: "Report") -> dict[str, object]:
     from evtrace.timeline import class_names  # noqa: PLC0415  when the command runs
 
     columns = ["seq", "dom", "vcpu", "port", "irq", "tsc", "tsc_hi", "exit_tsc", "upcall_tsc"]
-    columns += ["cleared_tsc", "cause", "reason", "routes", "evidence", "work", "contributors"]
+    columns += [
+        "cleared_tsc",
+        "eoi_tsc",
+        "unmask_tsc",
+        "cause",
+        "reason",
+        "routes",
+        "evidence",
+        "work",
+        "contributors",
+    ]
     return {
         "schema": "evtrace-report/1",
         "trace": made.title,
