@@ -126,7 +126,8 @@ def finding_lines(findings: list[Finding]) -> list[str]:
         return []
     lines = ["Findings:"]
     for found in findings[:LISTED_RUNS]:
-        lines.append(f"  {found.tsc} #{found.seq} {found.code}, by the {found.blame}:")
+        what = f"{found.severity} {found.code} {found.code.name}, by the {found.blame}"
+        lines.append(f"  {found.tsc} #{found.seq} {what}:")
         lines += _wrapped(found.sentence, "    ")
     if len(findings) > LISTED_RUNS:
         lines.append(f"  ... and {len(findings) - LISTED_RUNS:,} more")

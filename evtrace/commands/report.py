@@ -96,6 +96,6 @@ def as_json(made: "Report") -> dict[str, object]:
             "L3": made.spurious.l3_no_work,
         },
         "latencies": made.latencies.to_dicts(),
-        "findings": [asdict(found) for found in made.findings],
+        "findings": [found.as_json() for found in made.findings],
         "divergences": [asdict(found) for found in made.divergences],
     }
