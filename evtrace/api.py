@@ -13,7 +13,13 @@ from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.reader import TraceReader, open_trace
 from evtrace.tracefile.rows import timeline
-from evtrace.xen.abi import HYPERVISOR_event_channel_op, HYPERVISOR_sched_op
+from evtrace.xen.abi import (
+    HYPERVISOR_event_channel_op,
+    HYPERVISOR_hvm_op,
+    HYPERVISOR_sched_op,
+    HYPERVISOR_vcpu_op,
+    VCPUOP_register_vcpu_info,
+)
 from evtrace.xen.profiles import HEAD, Profile, find_profile, profile_for_version
 
 if TYPE_CHECKING:
@@ -71,12 +77,14 @@ class Trace:
         """Give the filter for rows that the replay needs."""
         import polars as pl  # noqa: PLC0415
 
-        kind, op = pl.col("kind"), pl.col("op")
+        kind, op, command = pl.col("kind"), pl.col("op"), pl.col("a0")
+        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
+        if RecordClass.UPCALL in self.coverage.classes():
+            registers = command.is_null() | (command == VCPUOP_register_vcpu_info)
+            calls |= ((op == HYPERVISOR_vcpu_op) & registers) | (op == HYPERVISOR_hvm_op)
         if RecordClass.RAISE not in self.coverage.classes():
-            calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
             return kind.is_in(FOLLOWED_KINDS) & calls
-        polls = (op == HYPERVISOR_sched_op) & (pl.col("a0").is_null() | (pl.col("a0") == POLL))
-        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op) | polls
+        calls |= (op == HYPERVISOR_sched_op) & (command.is_null() | (command == POLL))
         return kind.is_in([*FOLLOWED_KINDS, *SCHEDULER_KINDS]) & calls
 
     def profile(self, name: str | None = None) -> Profile:
