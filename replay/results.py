@@ -12,8 +12,10 @@ from evtrace.verdicts import (
     Divergence,
     Fate,
     Finding,
+    Move,
     Run,
     Send,
+    moves_schema,
     runs_schema,
     sends_schema,
 )
@@ -58,6 +60,7 @@ class Results:
     """Domain -> upcalls in which no handler ran (L1)."""
     runs: list[Run] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
     divergences: list[Divergence] = field(default_factory=list)
     snapshot_checks: list[SnapshotCheck] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -85,6 +88,10 @@ class Results:
     def sends_frame(self) -> "pl.DataFrame":
         """Give the table of sends (`verdicts.sends_schema`)."""
         return _frame(self.sends, sends_schema())
+
+    def moves_frame(self) -> "pl.DataFrame":
+        """Give the table of granted EVTCHNOP_bind_vcpu (`verdicts.moves_schema`)."""
+        return _frame(self.moves, moves_schema())
 
 
 def _frame(rows: Sequence[object], schema: "pl.Schema") -> "pl.DataFrame":
