@@ -77,7 +77,7 @@ def _said_of_work(runs: pl.DataFrame) -> list[str]:
         for dom, port, runs_, none in idle.head(NAMED).iter_rows()
     ]
     more = idle.height - NAMED
-    texts += [f"of {more:,} more ports"] if more > 0 else []
+    texts += [f"and at {more:,} more ports"] if more > 0 else []
     return [f"The driver found no work in {', '.join(texts)}."]
 
 

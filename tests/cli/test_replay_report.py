@@ -7,6 +7,8 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from evtrace.analysis.report import Report, Source, make_report
+from evtrace.api import Trace
 from evtrace.cli import app
 from tests.conftest import FTRACE_CAPTURES, SOURCES
 
@@ -23,6 +25,11 @@ def as_json(command, *arguments):
     schema = json.loads((SCHEMAS / f"{command}.schema.json").read_text())
     jsonschema.validate(found, schema, jsonschema.Draft202012Validator)
     return found
+
+
+def report_of(trace: Trace) -> Report:
+    results = trace.replay()
+    return make_report(Source("", "", trace.facts, trace.coverage, results, 0))
 
 
 @pytest.mark.parametrize("name", FTRACE_CAPTURES)
@@ -105,6 +112,7 @@ def test_a_divergence_is_shown_and_ends_with_1(imported):
         (("report", STOCK, "--port", "d0"), 2, "d0"),
         (("replay", STOCK, "--xen", "5"), 2, "HEAD"),
         (("report", STOCK, "--format", "xml"), 2, "json"),
+        (("report", STOCK, "--table", "chanels"), 2, "the nearest is channels"),
     ],
 )
 def test_errors_say_what_is_wrong_and_end_with_their_code(arguments, code, says):
@@ -113,3 +121,42 @@ def test_errors_say_what_is_wrong_and_end_with_their_code(arguments, code, says)
     assert code == found.exit_code
     assert says in found.output
     assert "Traceback" not in found.output
+
+
+def test_every_table_of_the_text_is_in_the_json(imported):
+    trace = imported("pv_fifo_evpp5")
+    report = as_json("report", trace)
+    with Trace(trace) as opened:
+        titles = {table.name: table.title for table in report_of(opened).tables}
+    text = run("report", trace).output
+
+    assert titles.keys() <= report.keys()
+    assert {"channels", "latencies", "ports", "held", "rates", "placement"} <= {
+        name for name, title in titles.items() if f"\n{title}:\n" in text
+    }
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "json", "csv"])
+def test_a_table_asked_for_by_name_comes_alone_and_whole(form, imported):
+    arguments = ("report", imported("pv_fifo_evpp5"), "--table", "runs", "--format", form)
+    output = run(*arguments).output
+
+    assert 1757 <= output.count("VIRQ") + output.count("IPI") + output.count("SEND")
+    assert "d0:33→" not in output
+
+
+def test_channels_can_be_summed_up_by_device(imported):
+    rows = as_json("report", imported("pv_fifo_blog"), "--group-by", "device")["channels"]
+    found = {row["device"]: row for row in rows}
+
+    assert (1, 2, 1) == tuple(
+        found["d0 alice_dev"][name] for name in ("sends", "runs", "unprovoked")
+    )
+
+
+def test_around_a_record_only_what_happened_there_is_reported(imported):
+    seq = next(r for r in as_json("report", imported("pv_fifo_blog"))["runs"] if r["port"] == 33)
+    found = as_json("report", imported("pv_fifo_blog"), "--around", f"{seq['seq']}:20")
+
+    assert seq["seq"] in {row["seq"] for row in found["runs"]}
+    assert all(abs(row["seq"] - seq["seq"]) <= 20 for row in found["runs"] + found["sends"])
