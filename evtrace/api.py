@@ -57,14 +57,14 @@ class Trace:
         """Which record classes were captured, for whom and when."""
         return self.reader.coverage
 
-    def timeline(self) -> Iterator["pl.DataFrame"]:
+    def batches(self) -> Iterator["pl.DataFrame"]:
         """Yield the timeline in time-ordered batches (`evtrace.timeline.schema`)."""
         return timeline(self.reader)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the timeline that the replay needs."""
         wanted = self._wanted()
-        for batch in self.timeline():
+        for batch in self.batches():
             yield from map(Row._make, batch.filter(wanted).iter_rows())
 
     def _wanted(self) -> "pl.Expr":

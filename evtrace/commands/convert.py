@@ -152,7 +152,7 @@ def _table(opened: "Trace", name: TableName, wanted: "Selection", xen: str | Non
     frames: Iterable[pl.DataFrame]
     match name:
         case TableName.TIMELINE:
-            frames = (timeline_table(batch.filter(wanted.expr())) for batch in opened.timeline())
+            frames = (timeline_table(batch.filter(wanted.expr())) for batch in opened.batches())
             return Table(TIMELINE_TABLE, frames, about)
         case TableName.RECORDS:
             batches = annotated(opened.reader)
@@ -213,6 +213,6 @@ def _write_perfetto(
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
             drawn = draw(
-                file, opened.timeline, opened.facts, opened.replay(xen), tsc_hz, wanted.expr()
+                file, opened.batches, opened.facts, opened.replay(xen), tsc_hz, wanted.expr()
             )
     return f"{drawn.slices:,} slices, {drawn.flows:,} flows, {drawn.tracks:,} tracks"

@@ -60,7 +60,7 @@ def test_the_timeline_keeps_its_columns_and_names_its_kinds(netfront, tmp_path):
 
     table = pl.read_parquet(tmp_path / "t.parquet")
     with Trace(netfront) as trace:
-        expected = pl.concat(trace.timeline())
+        expected = pl.concat(trace.batches())
     assert table.schema == TIMELINE_TABLE
     assert table.drop("kind").equals(expected.drop("kind"))
     assert table["kind"].to_list() == [Kind(kind).name.lower() for kind in expected["kind"]]
@@ -141,7 +141,7 @@ def test_batches_become_one_table(netfront, tmp_path, monkeypatch):
     monkeypatch.undo()
 
     with Trace(netfront) as trace:
-        expected = pl.concat(trace.timeline())
+        expected = pl.concat(trace.batches())
     assert pl.read_parquet(tmp_path / "t.parquet")["seq"].equals(expected["seq"])
 
 
