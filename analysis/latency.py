@@ -11,6 +11,36 @@ takes, to the handler's entry."""
 _SENT = [ContributionKind.SEND.value, ContributionKind.IPI.value]
 
 
+LATENCY_TABLE = pl.Schema(
+    {
+        "seq": pl.UInt64,
+        "channel": pl.String,
+        "stage": pl.String,
+        "tsc": pl.Int64,
+        "cycles": pl.Int64,
+        "uncertainty_cycles": pl.Int64,
+        "latency_ns": pl.Int64,
+        "uncertainty_ns": pl.Int64,
+    },
+)
+"""One row a measured stage: `seq` is the run's, `tsc` the stage's end."""
+
+
+def latency_table(
+    runs: pl.DataFrame,
+    tsc_hz: int | None,
+    clock_widths: dict[int, int] | None = None,
+) -> pl.DataFrame:
+    """Give each stage of each run by `LATENCY_TABLE`; the parameters are those of `latencies`."""
+    return (
+        stage_times(runs, clock_widths or {})
+        .with_columns(_ns("cycles", tsc_hz), _ns("uncertainty", tsc_hz))
+        .rename({"cycles_ns": "latency_ns", "uncertainty": "uncertainty_cycles"})
+        .sort("tsc", "seq", maintain_order=True)
+        .select(LATENCY_TABLE.names())
+    )
+
+
 def latencies(
     runs: pl.DataFrame,
     tsc_hz: int | None,
@@ -49,6 +79,8 @@ def latencies(
 
 def stage_times(runs: pl.DataFrame, clock_widths: dict[int, int]) -> pl.DataFrame:
     """Give one row a measured stage: `channel`, `stage`, `cycles`, `uncertainty`, `tsc` of its end.
+
+    `seq` is the run's.
 
     A run is measured from the oldest event that it answers. An upcall that began before the event
     was set gives no send→upcall: the event met a vCPU that was scanning already.
@@ -99,6 +131,7 @@ def _stage(rows: pl.DataFrame, stage: str, start: str, end: str) -> pl.DataFrame
     across = nothing if start == "upcall_tsc" else pl.col("late") - pl.col("early")
     widths = nothing if start == "upcall_tsc" else pl.col("late") + pl.col("early")
     return rows.select(
+        "seq",
         "channel",
         stage=pl.lit(stage),
         cycles=pl.col(end) - pl.col(start) + across // 2,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from evtrace.analysis.latency import latencies
+from evtrace.analysis.notebook import as_html
+from evtrace.analysis.tables import Table
 from evtrace.replay.results import Results
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
@@ -23,7 +25,7 @@ class Spurious:
     l3_no_work: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything a report says, as tables."""
 
@@ -47,6 +49,18 @@ class Report:
     findings: list[Finding]
     """What is wrong and whose doing it is, of the whole trace."""
     divergences: list[Divergence]
+
+    def __repr__(self) -> str:
+        """Say what it is and what it comes to, in a line."""
+        return f"<Report {self.title!r}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        tables = [
+            Table("channels", "Handler runs by port", self.channels),
+            Table("latencies", "Latencies", self.latencies),
+        ]
+        return as_html(self.verdict, tables)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,50 @@
+"""A report in a notebook: a sentence and its tables as HTML without script or style sheet."""
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from itertools import islice
+
+from evtrace.analysis.tables import Table
+
+SHOWN_ROWS = 40
+"""Rows of a table that a notebook shows; the rest is counted."""
+
+_RIGHT = ' style="text-align: right"'
+_LEFT = ' style="text-align: left"'
+
+
+def as_html(sentence: str, tables: Iterable[Table]) -> str:
+    """Give what `Report._repr_html_` returns: the verdict, then each table that has rows."""
+    shown = (table_html(table) for table in tables if table.frame.height and table.shown)
+    return "\n".join([f"<p><strong>{escape(sentence)}</strong></p>", *shown])
+
+
+def table_html(table: Table) -> str:
+    """Give a table with its title, note and first `SHOWN_ROWS` rows; all text is escaped."""
+    return "\n".join(_lines(table))
+
+
+def _lines(table: Table) -> Iterator[str]:
+    sides = [_RIGHT if table.is_number(name) else _LEFT for name in table.shown]
+    yield "<table>"
+    yield f"<caption{_LEFT}>{escape(table.title)}</caption>"
+    heads = [f' scope="col"{side}' for side in sides]
+    yield f"<thead>{_row('th', heads, table.headings())}</thead>"
+    yield "<tbody>"
+    for cells in islice(table.cells(), SHOWN_ROWS):
+        yield _row("td", sides, cells)
+    yield "</tbody>"
+    yield "</table>"
+    more = table.frame.height - SHOWN_ROWS
+    notes = [escape(table.note)] if table.note else []
+    notes += [f"{more:,} more rows"] if more > 0 else []
+    if notes:
+        yield f"<p><small>{' '.join(notes)}</small></p>"
+
+
+def _row(tag: str, attributes: Iterable[str], cells: Iterable[str]) -> str:
+    marked = (
+        f"<{tag}{attribute}>{escape(cell)}</{tag}>"
+        for attribute, cell in zip(attributes, cells, strict=True)
+    )
+    return f"<tr>{''.join(marked)}</tr>"
