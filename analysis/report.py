@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 import polars as pl
 
 from evtrace.analysis.channels import channels
-from evtrace.analysis.latency import GroupBy, latencies, stage_times
+from evtrace.analysis.latency import GroupBy, latencies, stage_times, with_devices
+from evtrace.analysis.notebook import as_html
 from evtrace.analysis.notifications import held, rates, storms
 from evtrace.analysis.placement import moved, placement
 from evtrace.analysis.scope import Scope
@@ -53,7 +54,7 @@ class Source:
     """Host TSC of the trace's last record."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything a report says."""
 
@@ -71,9 +72,17 @@ class Report:
     spurious: Spurious
     tables: list[Table]
 
-    def table(self, name: str) -> Table | None:
-        """Give the table of this name; None where the trace has nothing for it."""
-        return next((table for table in self.tables if table.name == name), None)
+    def table(self, name: str) -> Table:
+        """Give the table of this name. Raises `KeyError` if there is none."""
+        return {table.name: table for table in self.tables}[name]
+
+    def __repr__(self) -> str:
+        """Say what it is and what it comes to, in a line."""
+        return f"<Report {self.source.title!r}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        return as_html(self.verdict, [table for table in self.tables if table.listed])
 
 
 def make_report(
@@ -83,16 +92,15 @@ def make_report(
     scope = scope or Scope()
     facts, results = source.facts, source.results
     all_sends = results.sends_frame()
-    runs = _with_devices(results.runs_frame(), facts).filter(scope.of_runs())
+    runs = with_devices(results.runs_frame(), facts.irq_names).filter(scope.of_runs())
     sends = all_sends.filter(scope.of_sends())
-    widths = {dom: hi - lo for dom, (lo, hi) in facts.clock_offsets.items()}
     report = Report(
         source=source,
         verdict=verdict_in_words(results, runs, sends),
         level=source.coverage.overall_level(scope.asked_doms),
         runs=runs,
         sends=sends,
-        stages=stage_times(runs, all_sends, widths),
+        stages=stage_times(runs, all_sends, facts.clock_widths),
         causes=_counts(runs, "cause"),
         fates=_counts(sends, "fate"),
         spurious=_spurious(runs, source, scope),
@@ -101,13 +109,6 @@ def make_report(
     moves = results.moves_frame().filter(scope.of_runs())
     report.tables.extend(_tables(report, moves, group_by))
     return report
-
-
-def _with_devices(runs: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    names = [(dom, irq, name) for (dom, irq), name in facts.irq_names.items()]
-    schema = {"dom": pl.UInt16, "irq": pl.Int32, "device": pl.String}
-    devices = pl.DataFrame(names, schema, orient="row")
-    return runs.join(devices, on=["dom", "irq"], how="left", maintain_order="left")
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:

@@ -107,8 +107,7 @@ def _capture(report: Report) -> list[str]:
         lines[0] += f", TSC {facts.tsc_hz / 1e6:,.3f} MHz ({origin})"
     for dom, (lo, hi) in sorted(facts.clock_offsets.items()):
         lines.append(f"  d{dom} has a clock of its own: host = d{dom} + [{lo}, {hi}] cycles")
-    covered = report.table("coverage")
-    return lines + (grid(covered) if covered else [])
+    return lines + grid(report.table("coverage"))
 
 
 def _sends(report: Report) -> list[str]:

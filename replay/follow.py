@@ -63,6 +63,7 @@ class Raised:
     dom: int
     vcpu: int
     port: int
+    """The port it goes through; 0: the one that it sets pending."""
     seq: int
     tsc: int
     tsc_hi: int
@@ -81,9 +82,9 @@ class Raised:
         """Name a record about the port itself."""
         return cls(kind, channel[0], vcpu, channel[1], row.seq, row.tsc_lo, row.tsc_hi)
 
-    def contribution(self, *, masked: bool) -> Contribution:
-        """Give the token's entry for an event set pending by this step."""
-        where = (self.dom, self.vcpu, self.port)
+    def contribution(self, *, masked: bool, own: int = 0) -> Contribution:
+        """Give the token's entry for an event that this step set pending on the port `own`."""
+        where = (self.dom, self.vcpu, self.port or own)
         return Contribution(self.kind, self.seq, self.tsc, self.tsc_hi, *where, masked)
 
 
@@ -366,7 +367,7 @@ class Follow:
         for event in events:
             channel = (event.dom, event.port)
             if raised is not None:
-                part = raised.contribution(masked=event.masked)
+                part = raised.contribution(masked=event.masked, own=event.port)
                 self._runs.contribute(channel, part, raised.send)
             self._note_queue(channel)
             self._delivery.raised(channel, step)
@@ -455,7 +456,9 @@ class Follow:
         for event in self._belief.events():
             channel = (event.dom, event.port)
             raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
-            self._runs.contribute(channel, raised.contribution(masked=event.masked), None)
+            self._runs.contribute(
+                channel, raised.contribution(masked=event.masked, own=event.port), None
+            )
             self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
 
     def _interrupt(self, row: Row, channel: Channel) -> None:

@@ -2,7 +2,6 @@
 
 from difflib import get_close_matches
 from enum import StrEnum, unique
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,24 +65,13 @@ def report(
 ) -> None:
     """Say why each handler ran, what became of each send, and how long it took."""
     from evtrace.analysis.latency import GroupBy  # noqa: PLC0415  loaded when the command runs
-    from evtrace.analysis.report import Source, make_report  # noqa: PLC0415
     from evtrace.analysis.scope import Scope  # noqa: PLC0415
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
 
     with Trace(trace) as opened:
         selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
-        results = opened.replay(xen)
-        extent = opened.reader.survey.extent
-        source = Source(
-            title=Path(trace).name,
-            profile=opened.profile(xen).name,
-            facts=opened.facts,
-            coverage=opened.coverage,
-            results=results,
-            end_tsc=extent[1] if extent else 0,
-        )
-        made = make_report(source, Scope.of(selection), GroupBy(group_by))
+        made = opened.report(xen, Scope.of(selection), GroupBy(group_by))
         warn_of_damage(trace, opened.reader.damage)
     print(_as_text(made, tables, form).removesuffix("\n"))  # noqa: T201  a command prints
 
@@ -105,11 +93,11 @@ def _as_text(made: "Report", names: list[str] | None, form: ReportFormat) -> str
 
 
 def _find(made: "Report", name: str) -> "Table":
-    found = made.table(name)
-    if found is None:
+    try:
+        return made.table(name)
+    except KeyError:
         known = [table.name for table in made.tables]
         near = get_close_matches(name, known, n=1, cutoff=0)
         message = f"--table {name}: there is no such table; the nearest is {near[0]}; "
         message += f"all: {', '.join(known)}"
-        raise UsageError(message)
-    return found
+        raise UsageError(message) from None
