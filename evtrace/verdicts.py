@@ -182,6 +182,13 @@ class Send:
     """The run that answered it."""
     entered_tsc: int | None = None
     """When the sender made the call; it takes effect at `tsc` or later."""
+    polled_seq: int | None = None
+    """The record in which a poller took it, and no handler ran."""
+
+    @property
+    def taken_seq(self) -> int | None:
+        """The record that took it: the run's, or the poller's clearing."""
+        return self.polled_seq if self.run_seq is None else self.run_seq
 
 
 @dataclass(frozen=True, slots=True)

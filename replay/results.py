@@ -77,7 +77,8 @@ class Results:
             run.routes, run.contributors = (), []
         for send in self.sends:
             if send.fate is not Fate.SEND_INVALID or not (send.rc or 0) < 0:
-                send.fate, send.reason, send.run_seq = Fate.UNKNOWN, reason, None
+                send.fate, send.reason = Fate.UNKNOWN, reason
+                send.run_seq = send.polled_seq = None
         self.divergences.clear()
 
     def runs_frame(self) -> "pl.DataFrame":
