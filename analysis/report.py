@@ -233,7 +233,7 @@ def _who(dom: int | None, vcpu: int | None) -> str:
 
 
 def _findings(results: Results) -> Table:
-    rows = [asdict(found) for found in results.findings]
+    rows = [found.as_json() for found in results.findings]
     return Table("findings", "Findings", pl.DataFrame(rows, infer_schema_length=None))
 
 

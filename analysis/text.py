@@ -152,7 +152,8 @@ def finding_lines(findings: list[Finding]) -> list[str]:
         return []
     lines = ["Findings:"]
     for found in findings[:LISTED]:
-        lines.append(f"  {found.tsc} #{found.seq} {found.code}, by the {found.blame}:")
+        what = f"{found.severity} {found.code} {found.code.name}, by the {found.blame}"
+        lines.append(f"  {found.tsc} #{found.seq} {what}:")
         lines += _wrapped(found.sentence, "    ")
     if len(findings) > LISTED:
         lines.append(f"  ... and {len(findings) - LISTED:,} more")

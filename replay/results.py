@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from evtrace.verdicts import (
-    Blame,
     Cause,
     Divergence,
     Fate,
@@ -68,7 +67,7 @@ class Results:
     @property
     def has_fault(self) -> bool:
         """Whether the hypervisor or a guest did what they must not."""
-        return any(found.blame is not Blame.CAPTURE for found in self.findings)
+        return any(found.severity.is_trouble for found in self.findings)
 
     def withhold(self, reason: str) -> None:
         """Take back every verdict that rests on the order of records of different pCPUs."""

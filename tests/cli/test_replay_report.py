@@ -40,6 +40,18 @@ def test_json_follows_its_schema(command, name, imported):
     assert found["divergences"] == []
 
 
+@pytest.mark.parametrize("command", ["replay", "report"])
+def test_findings_have_code_name_and_severity(command, tmp_path):
+    trace = tmp_path / "t.bin"
+    run("record", "--scenario", "pingpong", "--fault", "lost-send", "-o", trace)
+
+    (found,) = as_json(command, trace)["findings"]
+    expected = {"severity": "error", "code": "EVT202", "name": "LOST_SEND", "blame": "hypervisor"}
+
+    assert expected == {key: found[key] for key in expected}
+    assert "error EVT202 LOST_SEND, by the hypervisor" in run(command, trace).output
+
+
 def test_the_report_of_the_demonstration(imported):
     output = run("report", imported("pv_fifo_blog"), "--port", "d0:33").output
 
