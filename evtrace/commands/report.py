@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evtrace.commands.options import (
+    Around,
     Doms,
     Format,
     From,
@@ -17,9 +19,20 @@ from evtrace.commands.options import (
     XenProfile,
     warn_of_damage,
 )
+from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
     from evtrace.analysis.report import Report
+    from evtrace.api import Trace
+    from evtrace.replay.results import Results
+    from evtrace.tracefile.selection import Selection
+
+
+class View(StrEnum):
+    """What a report looks like."""
+
+    TABLES = "tables"
+    INTERLEAVING = "interleaving"
 
 
 def report(
@@ -28,6 +41,10 @@ def report(
     ports: Ports = None,
     tsc_from: From = None,
     tsc_to: To = None,
+    around: Around = None,
+    view: Annotated[
+        View, typer.Option("--as", help="Tables, or vCPUs side by side around a record.")
+    ] = View.TABLES,
     xen: XenProfile = None,
     output: Annotated[Format, typer.Option("--format", help="Text or JSON.")] = Format.TEXT,
 ) -> None:
@@ -37,9 +54,19 @@ def report(
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
 
+    if view is View.INTERLEAVING and output is not Format.TEXT:
+        message = "--as interleaving is text; --format json gives the tables"
+        raise UsageError(message)
+    if around is not None and view is not View.INTERLEAVING:
+        message = "--around goes with --as interleaving"
+        raise UsageError(message)
     with Trace(trace) as opened:
-        selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, None)
+        selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
         results = opened.replay(xen)
+        if view is View.INTERLEAVING:
+            print_interleaving(opened, selection, results)
+            warn_of_damage(trace, opened.reader.damage)
+            return
         made = make_report(
             Path(trace).name,
             opened.profile(xen).name,
@@ -53,6 +80,14 @@ def report(
         print(json.dumps(as_json(made), indent=2))  # noqa: T201  a command prints
     else:
         print(render(made), end="")  # noqa: T201
+
+
+def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
+    """Print what vCPUs did side by side."""
+    from evtrace.analysis.interleaving import interleaving  # noqa: PLC0415  when it is asked for
+
+    lines = interleaving(opened.timeline, selection, results, opened.facts, opened.coverage)
+    print("\n".join(lines))  # noqa: T201  a command prints
 
 
 def as_json(made: "Report") -> dict[str, object]:
