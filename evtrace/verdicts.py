@@ -185,6 +185,17 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """One EVTCHNOP_bind_vcpu that Xen granted: from `tsc` on, new events of the port go there."""
+
+    seq: int
+    tsc: int
+    dom: int
+    port: int
+    vcpu: int
+
+
+@dataclass(frozen=True, slots=True)
 class Divergence:
     """A place where Xen (or the guest) answered otherwise than the model."""
 
@@ -298,6 +309,14 @@ def runs_schema() -> "pl.Schema":
         "contributors": pl.List(contribution),
     }
     return pl.Schema(columns)
+
+
+def moves_schema() -> "pl.Schema":
+    """Columns of the table of moves; one row a `Move`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    numbers = {"dom": pl.UInt16, "port": pl.UInt32, "vcpu": pl.UInt16}
+    return pl.Schema({"seq": pl.UInt64, "tsc": pl.Int64, **numbers})
 
 
 def sends_schema() -> "pl.Schema":

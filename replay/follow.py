@@ -29,6 +29,7 @@ from evtrace.verdicts import (
     Divergence,
     Fate,
     FindingCode,
+    Move,
     Send,
 )
 from evtrace.xen.abi import EvtchnOp, HYPERVISOR_sched_op, PortState
@@ -302,6 +303,7 @@ class Follow:
                 self._delivery.raised((call.dom, args[0]), step, by_unmask=True)
             case EvtchnOp.BIND_VCPU:
                 self._runs.moved((call.dom, args[0]), call.hi)
+                self.results.moves.append(Move(call.enter.seq, call.lo, call.dom, *args[:2]))
             case EvtchnOp.RESET | EvtchnOp.RESET_CONT:
                 self._runs.closed_all(self._belief.target(call))
             case _:

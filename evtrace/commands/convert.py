@@ -167,9 +167,9 @@ def _verdicts(results: "Results", name: TableName, wanted: "Selection") -> "pl.D
     """Give the table of runs or of sends; of a send, either end may be selected."""
     import polars as pl  # noqa: PLC0415  loaded when the command runs
 
-    from evtrace.analysis.report import Scope  # noqa: PLC0415
+    from evtrace.analysis.scope import Scope  # noqa: PLC0415
 
-    scope = Scope(wanted.doms, wanted.ports, wanted.tsc_from, wanted.tsc_to)
+    scope = Scope.of(wanted)
     if name is TableName.RUNS:
         table = results.runs_frame().filter(scope.of_runs())
     else:
