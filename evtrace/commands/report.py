@@ -21,6 +21,17 @@ from evtrace.errors import UsageError
 if TYPE_CHECKING:
     from evtrace.analysis.report import Report
     from evtrace.analysis.tables import Table
+    from evtrace.api import Trace
+    from evtrace.replay.results import Results
+    from evtrace.tracefile.selection import Selection
+
+
+@unique
+class View(StrEnum):
+    """What a report looks like."""
+
+    TABLES = "tables"
+    INTERLEAVING = "interleaving"
 
 
 @unique
@@ -51,6 +62,9 @@ def report(
     tsc_from: From = None,
     tsc_to: To = None,
     around: Around = None,
+    view: Annotated[
+        View, typer.Option("--as", help="Tables, or what vCPUs did side by side.")
+    ] = View.TABLES,
     group_by: Annotated[
         Group, typer.Option("--group-by", help="Sum up channels and latencies by this.")
     ] = Group.CHANNEL,
@@ -69,11 +83,26 @@ def report(
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
 
+    if view is View.INTERLEAVING and form is not ReportFormat.TEXT:
+        message = f"--as interleaving is text; --format {form.value} gives the tables"
+        raise UsageError(message)
     with Trace(trace) as opened:
         selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
+        if view is View.INTERLEAVING:
+            print_interleaving(opened, selection, opened.replay(xen))
+            warn_of_damage(trace, opened.reader.damage)
+            return
         made = opened.report(xen, Scope.of(selection), GroupBy(group_by))
         warn_of_damage(trace, opened.reader.damage)
     print(_as_text(made, tables, form).removesuffix("\n"))  # noqa: T201  a command prints
+
+
+def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
+    """Print what vCPUs did side by side."""
+    from evtrace.analysis.interleaving import interleaving  # noqa: PLC0415  when it is asked for
+
+    lines = interleaving(opened.batches, selection, results, opened.facts, opened.coverage)
+    print("\n".join(lines))  # noqa: T201  a command prints
 
 
 def _as_text(made: "Report", names: list[str] | None, form: ReportFormat) -> str:
