@@ -214,6 +214,24 @@ class Send:
     """The run that answered it."""
     entered_tsc: int | None = None
     """When the sender made the call; it takes effect at `tsc` or later."""
+    polled_seq: int | None = None
+    """The record in which a poller took it, and no handler ran."""
+
+    @property
+    def taken_seq(self) -> int | None:
+        """The record that took it: the run's, or the poller's clearing."""
+        return self.polled_seq if self.run_seq is None else self.run_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One EVTCHNOP_bind_vcpu that Xen granted: from `tsc` on, new events of the port go there."""
+
+    seq: int
+    tsc: int
+    dom: int
+    port: int
+    vcpu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,6 +419,14 @@ def runs_schema() -> "pl.Schema":
         "contributors": pl.List(contribution),
     }
     return pl.Schema(columns)
+
+
+def moves_schema() -> "pl.Schema":
+    """Columns of the table of moves; one row a `Move`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    numbers = {"dom": pl.UInt16, "port": pl.UInt32, "vcpu": pl.UInt16}
+    return pl.Schema({"seq": pl.UInt64, "tsc": pl.Int64, **numbers})
 
 
 def sends_schema() -> "pl.Schema":

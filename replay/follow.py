@@ -29,6 +29,7 @@ from evtrace.verdicts import (
     Divergence,
     Fate,
     FindingCode,
+    Move,
     Send,
 )
 from evtrace.xen.abi import (
@@ -71,6 +72,7 @@ class Raised:
     dom: int
     vcpu: int
     port: int
+    """The port it goes through; 0: the one that it sets pending."""
     seq: int
     tsc: int
     tsc_hi: int
@@ -89,9 +91,9 @@ class Raised:
         """Name a record about the port itself."""
         return cls(kind, channel[0], vcpu, channel[1], row.seq, row.tsc_lo, row.tsc_hi)
 
-    def contribution(self, *, masked: bool) -> Contribution:
-        """Give the token's entry for an event set pending by this step."""
-        where = (self.dom, self.vcpu, self.port)
+    def contribution(self, *, masked: bool, own: int = 0) -> Contribution:
+        """Give the token's entry for an event that this step set pending on the port `own`."""
+        where = (self.dom, self.vcpu, self.port or own)
         return Contribution(self.kind, self.seq, self.tsc, self.tsc_hi, *where, masked)
 
 
@@ -315,6 +317,7 @@ class Follow:
                 self._runs.upcalls.announce_waiting((call.dom, args[0]))
             case EvtchnOp.BIND_VCPU:
                 self._runs.moved((call.dom, args[0]), call.hi)
+                self.results.moves.append(Move(call.enter.seq, call.lo, call.dom, *args[:2]))
             case EvtchnOp.RESET | EvtchnOp.RESET_CONT:
                 self._runs.closed_all(self._belief.target(call))
             case _:
@@ -377,7 +380,7 @@ class Follow:
         for event in events:
             channel = (event.dom, event.port)
             if raised is not None:
-                part = raised.contribution(masked=event.masked)
+                part = raised.contribution(masked=event.masked, own=event.port)
                 self._runs.contribute(channel, part, raised.send)
             self._note_queue(channel)
             self._delivery.raised(channel, step)
@@ -472,7 +475,9 @@ class Follow:
         for event in self._belief.events():
             channel = (event.dom, event.port)
             raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
-            self._runs.contribute(channel, raised.contribution(masked=event.masked), None)
+            self._runs.contribute(
+                channel, raised.contribution(masked=event.masked, own=event.port), None
+            )
             self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
             self._announce(event)
 

@@ -144,11 +144,11 @@ class Runs:
             return
         waiting = self._consumed.get(channel)
         if waiting is not None and waiting.by_poller:
-            self._fates.polled(waiting.token)
+            self._fates.polled(waiting)
         elif waiting is not None:
             token.parts[:0] = waiting.token.parts
         by_poller = self._outside_upcalls(channel[0], vcpu, row.tsc_lo)
-        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller)
+        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller, row.seq)
 
     def _clear(self, channel: Channel, tsc: int) -> None:
         """Take the event out of the model; off its queue, too, unless records show that apart.

@@ -39,6 +39,8 @@ class Selection:
     tsc_to: int | None = None
     seqs: tuple[int, int] | None = None
     """First and last `seq`."""
+    middle: int | None = None
+    """The `seq` that `seqs` lie around, where there is one."""
 
     def expr(self) -> pl.Expr:
         """Give the filter for frames with the timeline's columns."""
@@ -78,6 +80,7 @@ def make_selection(
         None if tsc_from is None else parse_time("--from", tsc_from, reader),
         None if tsc_to is None else parse_time("--to", tsc_to, reader),
         None if around is None else parse_around(around),
+        None if around is None else int(around.strip().partition(":")[0]),
     )
 
 
