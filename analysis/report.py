@@ -11,6 +11,7 @@ from evtrace.analysis.notifications import held, rates, storms
 from evtrace.analysis.placement import moved, placement
 from evtrace.analysis.scope import Scope
 from evtrace.analysis.sentence import verdict_in_words
+from evtrace.analysis.stock.analyse import StockReport
 from evtrace.analysis.tables import Table
 from evtrace.replay.results import Results
 from evtrace.timeline import RecordClass, class_names
@@ -52,6 +53,8 @@ class Source:
     results: Results
     end_tsc: int
     """Host TSC of the trace's last record."""
+    stock: StockReport | None = None
+    """What Xen's own records tell; None where that was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -96,7 +99,7 @@ def make_report(
     sends = all_sends.filter(scope.of_sends())
     report = Report(
         source=source,
-        verdict=verdict_in_words(results, runs, sends),
+        verdict=_verdict(source, runs, sends),
         level=source.coverage.overall_level(scope.asked_doms),
         runs=runs,
         sends=sends,
@@ -109,6 +112,13 @@ def make_report(
     moves = results.moves_frame().filter(scope.of_runs())
     report.tables.extend(_tables(report, moves, group_by))
     return report
+
+
+def _verdict(source: Source, runs: pl.DataFrame, sends: pl.DataFrame) -> str:
+    """Say it by the replay, or by Xen's own records where there is nothing to replay."""
+    if source.stock and source.results.hypercalls == source.results.uncovered and runs.is_empty():
+        return source.stock.verdict
+    return verdict_in_words(source.results, runs, sends)
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
@@ -159,6 +169,7 @@ def _tables(report: Report, moves: pl.DataFrame, group_by: GroupBy) -> list[Tabl
         Table("held", _HELD, held(runs, sends, source.end_tsc, hz)),
         _placement(placement(runs, moves, told)),
         Table("moves", "Ports that bind_vcpu moved", moved(moves)),
+        *(source.stock.tables if source.stock else []),
         Table("runs", "All handler runs", runs, listed=0),
         Table("sends", "All sends", sends, listed=0),
     ]

@@ -21,6 +21,7 @@ from evtrace.analysis.latency import (
 )
 from evtrace.analysis.report import Report, Source, make_report
 from evtrace.analysis.scope import Scope
+from evtrace.analysis.stock.analyse import StockReport, analyse_stock
 from evtrace.errors import UsageError
 from evtrace.replay.belief import Belief
 from evtrace.replay.follow import FOLLOWED_KINDS, SCHEDULER_KINDS, Follow
@@ -211,8 +212,13 @@ class Trace:
         xen: str | None = None,
         scope: Scope | None = None,
         group_by: GroupBy = GroupBy.CHANNEL,
+        *,
+        stock: bool = False,
     ) -> Report:
         """Make the report of the trace, or of the part of it in `scope`; a notebook shows it.
+
+        `stock`: also say what Xen's own records tell, of the whole trace; so anyway where they are
+        all there is.
 
         >>> trace.report().verdict
         "5 runs of 3 ports; 1 was provoked by nobody: d0:29, Xen's conservative event at bind."
@@ -225,8 +231,12 @@ class Trace:
             coverage=self.coverage,
             results=self.replay(xen),
             end_tsc=extent[1] if extent else 0,
+            stock=self._stock() if stock or self.level < "C2" else None,
         )
         return make_report(source, scope, group_by)
+
+    def _stock(self) -> StockReport:
+        return analyse_stock(annotated(self.reader), self.reader.survey, self.hz)
 
     # --- replay --------------------------------------------------------------------------------
 

@@ -72,6 +72,12 @@ def report(
         list[str] | None,
         typer.Option("--table", metavar="NAME", help="Only this table, whole; repeat for more."),
     ] = None,
+    stock: Annotated[
+        bool,
+        typer.Option(
+            "--stock", help="Add what Xen's own records tell; always if there are no others."
+        ),
+    ] = False,
     xen: XenProfile = None,
     form: Annotated[
         ReportFormat, typer.Option("--format", help="What to print it as.")
@@ -92,7 +98,7 @@ def report(
             print_interleaving(opened, selection, opened.replay(xen))
             warn_of_damage(trace, opened.reader.damage)
             return
-        made = opened.report(xen, Scope.of(selection), GroupBy(group_by))
+        made = opened.report(xen, Scope.of(selection), GroupBy(group_by), stock=stock)
         warn_of_damage(trace, opened.reader.damage)
     print(_as_text(made, tables, form).removesuffix("\n"))  # noqa: T201  a command prints
 

@@ -134,6 +134,16 @@ def parse_time(option: str, text: str, reader: "TraceReader") -> int:
     return extent[0] + round(seconds * tsc_hz)
 
 
+_UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+def parse_duration(option: str, text: str) -> int:
+    """Read a time with its unit as nanoseconds: `1ms`, `500us`, `1.5s`, `10000ns`."""
+    expected = "a time and its unit: 10000ns, 500us, 1.5ms, 2s"
+    pattern = rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS_NS)})"
+    return _matched(option, text, pattern, expected, lambda m: round(float(m[1]) * _UNITS_NS[m[2]]))
+
+
 def _matched(
     option: str, text: str, pattern: str, expected: str, make: Callable[[re.Match[str]], T]
 ) -> T:
