@@ -10,6 +10,7 @@ from evtrace.replay.results import Results
 from evtrace.replay.snapshots import SeenDomain
 from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
 from evtrace.replay.upcalls import Upcalls
+from evtrace.replay.work import Work
 from evtrace.timeline import RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import (
@@ -19,12 +20,8 @@ from evtrace.verdicts import (
     ContributionKind,
     Run,
     Send,
-    WorkVerdict,
 )
 from evtrace.xen.abi import PortState
-
-EOI_SPURIOUS = 1
-"""XEN_EOI_FLAG_SPURIOUS (Linux, include/xen/events.h)."""
 
 
 class Runs:
@@ -56,6 +53,7 @@ class Runs:
         self._freed: dict[Channel, tuple[int, int]] = {}  # irq being freed: (vcpu, since)
         self._bound: dict[Channel, int] = {}
         self._last_run: dict[Channel, Run] = {}
+        self._work = Work(coverage)
         self.upcalls = Upcalls(belief, coverage, results, self._last_run.get)
         self.previous: Run | None = None
         """The run of the same port before the one that started last."""
@@ -71,6 +69,7 @@ class Runs:
         self._tokens.add(channel, part, send)
         if send is not None:
             self._fates.sent(send, channel)
+            self._work.sends((send.dom, send.port), send.tsc)
 
     def explain_late(self, channel: Channel, part: Contribution) -> bool:
         """Give an interrupt's record, written after the fact, to the run that it already caused."""
@@ -109,6 +108,7 @@ class Runs:
         """Forget a port that is closed."""
         self._delivery.forget(channel)
         self._habits.forget(channel)
+        self._work.forget(channel)
         self._left_over.pop(channel, None)
         self._moved.pop(channel, None)
         self._fates.closed(channel, self._consumed.get(channel))
@@ -197,6 +197,7 @@ class Runs:
         run = self._last_run.get(channel)
         if run is not None and run.unmask_tsc is None:
             run.unmask_tsc = tsc
+            self._work.unmasked(channel, run)
 
     def _end_upcall(self, where: tuple[int, int], tsc: int) -> None:
         self.upcalls.end(where, tsc, in_handler=self._in_handler(where))
@@ -226,6 +227,7 @@ class Runs:
             self._explain(run, (dom, row.port))
             self._check_vcpu(run, (dom, row.port))
             self._habits.runs((dom, row.port))
+            self._work.runs((dom, row.port), self.previous)
             self._last_run[dom, row.port] = run
         self._running[dom, vcpu, row.irq or 0] = run
         self._results.runs.append(run)
@@ -242,13 +244,11 @@ class Runs:
         """Take the driver's verdict on the port's last run."""
         if row.port is None or row.a0 is None:
             return
-        run = self._last_run.get((row.dom or 0, row.port))
-        if run is not None:
-            run.eoi_tsc = row.tsc_lo
-        if not row.a0 & EOI_SPURIOUS:
-            self._habits.ended(row, (row.dom or 0, row.port))
-        elif run is not None:
-            run.work = WorkVerdict.NO_WORK
+        dom, vcpu = row.dom or 0, row.vcpu or 0
+        channel, upcall = (dom, row.port), self.upcalls.get((dom, vcpu))
+        events = upcall.runs if upcall is not None else 0
+        if self._work.ends(row, channel, self._last_run.get(channel), events):
+            self._habits.ended(row, channel)
 
     def irq_unbound(self, row: Row) -> None:
         """Note that a port's irq is being freed."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from evtrace.verdicts import Cause, ContributionKind, Fate, UpcallVerdict
+from evtrace.verdicts import Cause, ContributionKind, EoiDelay, Fate, UpcallVerdict
 from evtrace.xen.abi import PortState
 
 SCHEMA = "evtrace-truth/1"
@@ -80,6 +80,7 @@ class _Run:
     cause: Cause
     provocations: list[Provocation]
     no_work: bool = False
+    delay: EoiDelay | None = None
 
 
 class Truth:
@@ -248,6 +249,12 @@ class Truth:
         if run is not None:
             run.no_work = True
 
+    def delayed(self, dom: int, port: int, why: EoiDelay) -> None:
+        """Note that the end of the last run's event is put off."""
+        run = self._book(dom, port).last
+        if run is not None:
+            run.delay = why
+
     def finish(self, masked: "dict[Channel, bool]", lost: set[Channel]) -> None:
         """Settle what the end of the run left open and write the summary."""
         for channel, book in self._books.items():
@@ -320,6 +327,7 @@ class Truth:
                 "tsc": run.tsc,
                 "cause": run.cause,
                 "no_work": run.no_work,
+                "delay": run.delay,
                 "provoked_by": provocations,
             }
         )
