@@ -65,6 +65,10 @@ def report(
     view: Annotated[
         View, typer.Option("--as", help="Tables, or what vCPUs did side by side.")
     ] = View.TABLES,
+    over: Annotated[
+        str | None,
+        typer.Option("--over", metavar="TIME", help="Explain what took longer: 1ms, 500us."),
+    ] = None,
     group_by: Annotated[
         Group, typer.Option("--group-by", help="Sum up channels and latencies by this.")
     ] = Group.CHANNEL,
@@ -85,9 +89,10 @@ def report(
 ) -> None:
     """Say why each handler ran, what became of each send, and how long it took."""
     from evtrace.analysis.latency import GroupBy  # noqa: PLC0415  loaded when the command runs
+    from evtrace.analysis.report import Wanted  # noqa: PLC0415
     from evtrace.analysis.scope import Scope  # noqa: PLC0415
     from evtrace.api import Trace  # noqa: PLC0415
-    from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
+    from evtrace.tracefile.selection import make_selection, parse_duration  # noqa: PLC0415
 
     if view is View.INTERLEAVING and form is not ReportFormat.TEXT:
         message = f"--as interleaving is text; --format {form.value} gives the tables"
@@ -98,7 +103,9 @@ def report(
             print_interleaving(opened, selection, opened.replay(xen))
             warn_of_damage(trace, opened.reader.damage)
             return
-        made = opened.report(xen, Scope.of(selection), GroupBy(group_by), stock=stock)
+        over_ns = None if over is None else parse_duration("--over", over)
+        wanted = Wanted(Scope.of(selection), GroupBy(group_by), over_ns)
+        made = opened.report(xen, wanted, stock=stock)
         warn_of_damage(trace, opened.reader.damage)
     print(_as_text(made, tables, form).removesuffix("\n"))  # noqa: T201  a command prints
 
