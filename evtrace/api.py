@@ -37,7 +37,13 @@ from evtrace.tracefile.tables import (
     timeline_table,
 )
 from evtrace.verdicts import runs_schema, sends_schema
-from evtrace.xen.abi import HYPERVISOR_event_channel_op, HYPERVISOR_sched_op
+from evtrace.xen.abi import (
+    HYPERVISOR_event_channel_op,
+    HYPERVISOR_hvm_op,
+    HYPERVISOR_sched_op,
+    HYPERVISOR_vcpu_op,
+    VCPUOP_register_vcpu_info,
+)
 from evtrace.xen.profiles import HEAD, Profile, find_profile, profile_for_version
 
 if TYPE_CHECKING:
@@ -240,12 +246,14 @@ class Trace:
 
     def _wanted(self) -> pl.Expr:
         """Give the filter for rows that the replay needs."""
-        kind, op = pl.col("kind"), pl.col("op")
+        kind, op, command = pl.col("kind"), pl.col("op"), pl.col("a0")
+        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
+        if RecordClass.UPCALL in self.coverage.classes():
+            registers = command.is_null() | (command == VCPUOP_register_vcpu_info)
+            calls |= ((op == HYPERVISOR_vcpu_op) & registers) | (op == HYPERVISOR_hvm_op)
         if RecordClass.RAISE not in self.coverage.classes():
-            calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
             return kind.is_in(FOLLOWED_KINDS) & calls
-        polls = (op == HYPERVISOR_sched_op) & (pl.col("a0").is_null() | (pl.col("a0") == POLL))
-        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op) | polls
+        calls |= (op == HYPERVISOR_sched_op) & (command.is_null() | (command == POLL))
         return kind.is_in([*FOLLOWED_KINDS, *SCHEDULER_KINDS]) & calls
 
     def profile(self, name: str | None = None) -> Profile:

@@ -71,6 +71,22 @@ class Route(StrEnum):
 
 
 @unique
+class UpcallVerdict(StrEnum):
+    """Why an upcall was empty: no handler ran in it (L1)."""
+
+    EMPTY_UPCALL = "EMPTY_UPCALL"
+    """Nothing was pending any more: another vCPU, an upcall before or a close had taken it."""
+    PASSED_OVER = "PASSED_OVER"
+    """What announced it is pending still; the guest did not handle it, or must not."""
+    VCPU_INFO_REGISTER = "VCPU_INFO_REGISTER"
+    """Xen makes an upcall when a vCPU's vcpu_info is registered."""
+    CALLBACK_SET = "CALLBACK_SET"
+    """HVM: Xen asserts the callback once when the guest sets it."""
+    UNKNOWN = "UNKNOWN"
+    """A record that the verdict needs was not captured; the reason says which."""
+
+
+@unique
 class WorkVerdict(StrEnum):
     """What the driver found (L3); only the driver can know."""
 
@@ -161,6 +177,22 @@ class Run:
     contributors: list[Contribution] = field(default_factory=list)
     excused: bool = False
     """Nobody provoked it, and that is the guest's doing, not Xen's."""
+
+
+@dataclass(frozen=True, slots=True)
+class EmptyUpcall:
+    """An upcall in which no handler ran; `seq` of the record of its start, `tsc` in host cycles."""
+
+    seq: int
+    dom: int
+    vcpu: int
+    tsc: int
+    exit_tsc: int
+    """Its end; where that was not seen, the start of the next one."""
+    verdict: UpcallVerdict
+    reason: str
+    evidence: str
+    """`observed` or `inferred(rule)`."""
 
 
 @dataclass(slots=True)
@@ -416,5 +448,23 @@ def sends_schema() -> "pl.Schema":
             "reason": pl.String,
             "run_seq": pl.UInt64,
             "entered_tsc": pl.Int64,
+        },
+    )
+
+
+def upcalls_schema() -> "pl.Schema":
+    """Columns of the table of empty upcalls; one row an `EmptyUpcall`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    return pl.Schema(
+        {
+            "seq": pl.UInt64,
+            "dom": pl.UInt16,
+            "vcpu": pl.UInt16,
+            "tsc": pl.Int64,
+            "exit_tsc": pl.Int64,
+            "verdict": pl.String,
+            "reason": pl.String,
+            "evidence": pl.String,
         },
     )

@@ -15,7 +15,7 @@ from typing import Final
 
 from evtrace.errors import UsageError
 from evtrace.replay.doctor.findings import Code
-from evtrace.verdicts import Cause, Fate, FindingCode, Route, WorkVerdict
+from evtrace.verdicts import Cause, Fate, FindingCode, Route, UpcallVerdict, WorkVerdict
 
 
 @unique
@@ -24,6 +24,7 @@ class VerdictSet(StrEnum):
 
     CAUSE = "cause of a handler run"
     ROUTE = "route of an event"
+    UPCALL = "why an upcall was empty"
     WORK = "what the driver found"
     FATE = "fate of a send"
     FINDING = "finding of a replay"
@@ -33,6 +34,7 @@ class VerdictSet(StrEnum):
 MEMBERS: Final[dict[VerdictSet, type[StrEnum]]] = {
     VerdictSet.CAUSE: Cause,
     VerdictSet.ROUTE: Route,
+    VerdictSet.UPCALL: UpcallVerdict,
     VerdictSet.WORK: WorkVerdict,
     VerdictSet.FATE: Fate,
     VerdictSet.FINDING: FindingCode,
@@ -42,6 +44,7 @@ MEMBERS: Final[dict[VerdictSet, type[StrEnum]]] = {
 _FILES: Final = {
     VerdictSet.CAUSE: "causes.toml",
     VerdictSet.ROUTE: "routes.toml",
+    VerdictSet.UPCALL: "upcalls.toml",
     VerdictSet.WORK: "work.toml",
     VerdictSet.FATE: "fates.toml",
     VerdictSet.FINDING: "findings.toml",

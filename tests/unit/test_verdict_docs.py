@@ -3,17 +3,28 @@
 import re
 from pathlib import Path
 
-from evtrace.verdicts import Cause, Fate, FindingCode, Route
+import pytest
+
+from evtrace.verdicts import Cause, Fate, FindingCode, Route, UpcallVerdict
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "causes.md").read_text()
 
 
-def test_every_cause_and_fate_has_its_rule_and_no_other_has():
-    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", TEXT, re.MULTILINE)
-    explained = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+SECTIONS = {
+    "Why a handler ran": Cause,
+    "Why an upcall was empty": UpcallVerdict,
+    "What became of a send": Fate,
+}
 
-    assert {*map(str, Cause), *map(str, Fate)} == explained
+
+@pytest.mark.parametrize(("heading", "members"), SECTIONS.items())
+def test_every_member_has_its_rule_and_no_other_has(heading, members):
+    section = TEXT.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", section, re.MULTILINE)
+    explained = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+
+    assert sorted(map(str, members)) == sorted(explained)
 
 
 def test_every_route_is_explained():
