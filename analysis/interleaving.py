@@ -182,7 +182,9 @@ class _Story:
         same = [s for s in self.steps if row is not None and s.lane == (row.dom, row.vcpu)]
         near = [s for s in same or self.steps if s.lane != EVERYWHERE]
         if not near:
-            message = f"--around {middle}: no vCPU does anything that was recorded near it"
+            message = (
+                f"--around {middle}: near it, no record tells what a vCPU did that is asked about"
+            )
             raise UsageError(message)
         return min(near, key=lambda step: abs(step.seq - middle))
 

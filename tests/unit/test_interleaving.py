@@ -203,6 +203,12 @@ def test_lost_records_stand_across_all_columns():
     assert "*** 7 records of p0 lost ***" in line_of(draw(script, send), "lost")
 
 
+def test_lost_records_alone_are_drawn_too():
+    script, _, _ = sent()
+    script.add(20_000, Kind.LOST, None, None, a0=7)
+    assert "*** 7 records of p0 lost ***" in line_of(draw(script, tsc_from=10_000), "lost")
+
+
 @pytest.mark.parametrize("selected", [{"middle": 999_999, "seqs": (9, 99)}, {"tsc_from": 10**9}])
 def test_where_nothing_is_there_an_error_says_so(selected):
     with pytest.raises(UsageError):
