@@ -30,6 +30,21 @@ SENT = (ContributionKind.SEND.value, ContributionKind.IPI.value)
 _DIMENSIONS = ("dom", "port", "vcpu", "device", "from_dom", "from_port", "from_vcpu", "kind")
 
 
+LATENCY_TABLE = pl.Schema(
+    {
+        "seq": pl.UInt64,
+        "channel": pl.String,
+        "stage": pl.String,
+        "tsc": pl.Int64,
+        "cycles": pl.Int64,
+        "uncertainty_cycles": pl.Int64,
+        "latency_ns": pl.Int64,
+        "uncertainty_ns": pl.Int64,
+    },
+)
+"""One row a measured stage: `seq` is the run's, `tsc` the stage's end."""
+
+
 @unique
 class GroupBy(StrEnum):
     """What the measured stages are summed up by."""
@@ -39,6 +54,28 @@ class GroupBy(StrEnum):
     DOM = "dom"
     VCPU = "vcpu"
     DEVICE = "device"
+
+
+def latency_table(stages: pl.DataFrame, tsc_hz: int | None) -> pl.DataFrame:
+    """Give `stage_times` by `LATENCY_TABLE`, in order of time."""
+    return (
+        stages.with_columns(
+            group(GroupBy.CHANNEL).alias("channel"),
+            nanoseconds("cycles", tsc_hz),
+            nanoseconds("uncertainty", tsc_hz),
+        )
+        .rename({"cycles_ns": "latency_ns", "uncertainty": "uncertainty_cycles"})
+        .sort("tsc", "seq", maintain_order=True)
+        .select(LATENCY_TABLE.names())
+    )
+
+
+def with_devices(runs: pl.DataFrame, irq_names: Mapping[tuple[int, int], str]) -> pl.DataFrame:
+    """Put beside each run its `device`: the name of its irq, by (domain, irq)."""
+    rows = [(dom, irq, name) for (dom, irq), name in irq_names.items()]
+    schema = {"dom": pl.UInt16, "irq": pl.Int32, "device": pl.String}
+    devices = pl.DataFrame(rows, schema, orient="row")
+    return runs.join(devices, on=["dom", "irq"], how="left", maintain_order="left")
 
 
 def latencies(
@@ -128,13 +165,13 @@ def stage_times(
 ) -> pl.DataFrame:
     """Give one row a measured stage: `seq` of the run, dimensions, `stage`, `cycles`, `tsc`.
 
-    `runs` have their `device` (the irq's name) beside them. Dimensions: `dom`, `port`, `vcpu`,
-    `device` of the run, `from_dom`, `from_port`, `from_vcpu` and `kind` of what provoked it.
-    `tsc` is the end of the stage,
-    `uncertainty` how far its cycles may be off to either side. `clock_widths` holds, for each
-    domain with a clock of its own, how wide the interval is in which its offset lies. A run is
-    measured from the oldest event that it answers. An upcall that began before the event was set
-    gives no stage that ends there: the event met a vCPU that was scanning already.
+    `runs` are those of `with_devices`. Dimensions: `dom`, `port`, `vcpu`, `device` of the run,
+    `from_dom`, `from_port`, `from_vcpu` and `kind` of what provoked it. `tsc` is the end of the
+    stage, `uncertainty` how far its cycles may be off to either side. `clock_widths` holds, for
+    each domain with a clock of its own, how wide the interval is in which its offset lies.
+
+    A run is measured from the oldest event that it answers. An upcall that began before the event
+    was set gives no stage that ends there: the event met a vCPU that was scanning already.
     """
     rows = _explained(runs, sends, clock_widths)
     sent = pl.col("kind").is_in(SENT)

@@ -1,16 +1,20 @@
 """The report of one replayed trace: a sentence, and tables that every format shows alike."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
 from evtrace.analysis.channels import channels
-from evtrace.analysis.latency import GroupBy, latencies, stage_times
+from evtrace.analysis.latency import GroupBy, latencies, stage_times, with_devices
+from evtrace.analysis.notebook import as_html
 from evtrace.analysis.notifications import held, rates, storms
+from evtrace.analysis.outliers import Outliers, explain_outliers
 from evtrace.analysis.placement import moved, placement
 from evtrace.analysis.scope import Scope
 from evtrace.analysis.sentence import verdict_in_words
+from evtrace.analysis.stock.analyse import StockReport
 from evtrace.analysis.tables import Table
+from evtrace.analysis.waits import Frames
 from evtrace.replay.results import Results
 from evtrace.timeline import RecordClass, class_names
 from evtrace.tracefile.coverage import CoverageMap
@@ -49,11 +53,15 @@ class Source:
     facts: Facts
     coverage: CoverageMap
     results: Results
+    frames: Frames
+    """Gives the timeline anew, in batches."""
     end_tsc: int
     """Host TSC of the trace's last record."""
+    stock: StockReport | None = None
+    """What Xen's own records tell; None where that was not asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Report:
     """Everything a report says."""
 
@@ -70,44 +78,71 @@ class Report:
     fates: dict[str, int]
     spurious: Spurious
     tables: list[Table]
+    outliers: Outliers | None = None
+    """The longest ways to a handler, where these were asked for."""
 
-    def table(self, name: str) -> Table | None:
-        """Give the table of this name; None where the trace has nothing for it."""
-        return next((table for table in self.tables if table.name == name), None)
+    def table(self, name: str) -> Table:
+        """Give the table of this name. Raises `KeyError` if there is none."""
+        return {table.name: table for table in self.tables}[name]
+
+    def __repr__(self) -> str:
+        """Say what it is and what it comes to, in a line."""
+        return f"<Report {self.source.title!r}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        return as_html(self.verdict, [table for table in self.tables if table.listed])
 
 
-def make_report(
-    source: Source, scope: Scope | None = None, group_by: GroupBy = GroupBy.CHANNEL
-) -> Report:
-    """Summarise the verdicts of a replay for the part of the trace in `scope`."""
-    scope = scope or Scope()
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a report is to hold."""
+
+    scope: Scope = field(default_factory=Scope)
+    group_by: GroupBy = GroupBy.CHANNEL
+    over_ns: int | None = None
+    """Ways to a handler that took longer are explained; None: none is."""
+
+
+def make_report(source: Source, wanted: Wanted | None = None) -> Report:
+    """Summarise the verdicts of a replay."""
+    wanted = wanted or Wanted()
+    scope = wanted.scope
     facts, results = source.facts, source.results
     all_sends = results.sends_frame()
-    runs = _with_devices(results.runs_frame(), facts).filter(scope.of_runs())
+    runs = with_devices(results.runs_frame(), facts.irq_names).filter(scope.of_runs())
     sends = all_sends.filter(scope.of_sends())
-    widths = {dom: hi - lo for dom, (lo, hi) in facts.clock_offsets.items()}
+    stages = stage_times(runs, all_sends, facts.clock_widths)
     report = Report(
         source=source,
-        verdict=verdict_in_words(results, runs, sends),
+        verdict=_verdict(source, runs, sends),
         level=source.coverage.overall_level(scope.asked_doms),
         runs=runs,
         sends=sends,
-        stages=stage_times(runs, all_sends, widths),
+        stages=stages,
         causes=_counts(runs, "cause"),
         fates=_counts(sends, "fate"),
         spurious=_spurious(runs, source, scope),
         tables=[],
+        outliers=_outliers(source, stages, wanted.over_ns),
     )
     moves = results.moves_frame().filter(scope.of_runs())
-    report.tables.extend(_tables(report, moves, group_by))
+    report.tables.extend(_tables(report, moves, wanted.group_by))
     return report
 
 
-def _with_devices(runs: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    names = [(dom, irq, name) for (dom, irq), name in facts.irq_names.items()]
-    schema = {"dom": pl.UInt16, "irq": pl.Int32, "device": pl.String}
-    devices = pl.DataFrame(names, schema, orient="row")
-    return runs.join(devices, on=["dom", "irq"], how="left", maintain_order="left")
+def _outliers(source: Source, stages: pl.DataFrame, over_ns: int | None) -> Outliers | None:
+    if over_ns is None:
+        return None
+    about = source.results, source.facts, source.coverage
+    return explain_outliers(source.frames, stages, *about, over_ns)
+
+
+def _verdict(source: Source, runs: pl.DataFrame, sends: pl.DataFrame) -> str:
+    """Say it by the replay, or by Xen's own records where there is nothing to replay."""
+    if source.stock and source.results.hypercalls == source.results.uncovered and runs.is_empty():
+        return source.stock.verdict
+    return verdict_in_words(source.results, runs, sends)
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
@@ -158,6 +193,8 @@ def _tables(report: Report, moves: pl.DataFrame, group_by: GroupBy) -> list[Tabl
         Table("held", _HELD, held(runs, sends, source.end_tsc, hz)),
         _placement(placement(runs, moves, told)),
         Table("moves", "Ports that bind_vcpu moved", moved(moves)),
+        *(source.stock.tables if source.stock else []),
+        *([report.outliers.table, report.outliers.chains] if report.outliers else []),
         Table("runs", "All handler runs", runs, listed=0),
         Table("sends", "All sends", sends, listed=0),
     ]
@@ -232,7 +269,7 @@ def _who(dom: int | None, vcpu: int | None) -> str:
 
 
 def _findings(results: Results) -> Table:
-    rows = [asdict(found) for found in results.findings]
+    rows = [found.as_json() for found in results.findings]
     return Table("findings", "Findings", pl.DataFrame(rows, infer_schema_length=None))
 
 
@@ -291,6 +328,3 @@ def _spurious_frame(report: Report) -> pl.DataFrame:
     ]
     schema = {"level": pl.String, "what": pl.String, "count": pl.Int64}
     return pl.DataFrame(rows, schema, orient="row")
-
-
-__all__ = ["GroupBy", "Report", "Scope", "Source", "Spurious", "make_report"]

@@ -27,7 +27,7 @@ class Table:
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to show."""
-        return self.frame.is_empty()
+        return self.frame.is_empty() or not self.shown
 
     @property
     def shown(self) -> list[str]:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
+from evtrace.analysis.outliers import outlier_lines
 from evtrace.analysis.report import Report
 from evtrace.analysis.sentence import count_of
 from evtrace.analysis.tables import Table
@@ -14,8 +15,8 @@ WIDTH = 80
 LISTED = 20
 """Findings and divergences that are listed one by one; the rest is counted."""
 
-_HEAD = {"coverage", "findings", "divergences"}
-"""Tables that stand at the top of a report, in a form of their own."""
+_OWN_FORM = {"coverage", "findings", "divergences", "outliers", "outlier_chains"}
+"""Tables that a whole report shows in a form of their own."""
 
 
 def render(report: Report) -> str:
@@ -28,7 +29,8 @@ def render(report: Report) -> str:
         finding_lines(source.results.findings),
         divergence_lines(source.results.divergences),
         _sends(report),
-        *(table_lines(table) for table in report.tables if table.name not in _HEAD),
+        list(outlier_lines(report.outliers)) if report.outliers else [],
+        *(table_lines(table) for table in report.tables if table.name not in _OWN_FORM),
     ]
     return _joined(sections)
 
@@ -107,8 +109,7 @@ def _capture(report: Report) -> list[str]:
         lines[0] += f", TSC {facts.tsc_hz / 1e6:,.3f} MHz ({origin})"
     for dom, (lo, hi) in sorted(facts.clock_offsets.items()):
         lines.append(f"  d{dom} has a clock of its own: host = d{dom} + [{lo}, {hi}] cycles")
-    covered = report.table("coverage")
-    return lines + (grid(covered) if covered else [])
+    return lines + grid(report.table("coverage"))
 
 
 def _sends(report: Report) -> list[str]:
@@ -153,7 +154,8 @@ def finding_lines(findings: list[Finding]) -> list[str]:
         return []
     lines = ["Findings:"]
     for found in findings[:LISTED]:
-        lines.append(f"  {found.tsc} #{found.seq} {found.code}, by the {found.blame}:")
+        what = f"{found.severity} {found.code} {found.code.name}, by the {found.blame}"
+        lines.append(f"  {found.tsc} #{found.seq} {what}:")
         lines += _wrapped(found.sentence, "    ")
     if len(findings) > LISTED:
         lines.append(f"  ... and {len(findings) - LISTED:,} more")

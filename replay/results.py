@@ -2,25 +2,31 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from evtrace.verdicts import (
-    Blame,
     Cause,
     Divergence,
+    EmptyUpcall,
     Fate,
     Finding,
     Move,
     Run,
     Send,
+    UpcallVerdict,
     moves_schema,
     runs_schema,
     sends_schema,
+    upcalls_schema,
 )
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+MAX_EMPTY_UPCALLS = 100_000
+"""Empty upcalls that are kept one by one; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +63,10 @@ class Results:
     """Domain -> upcalls seen."""
     empty_upcalls: Counter[int] = field(default_factory=Counter)
     """Domain -> upcalls in which no handler ran (L1)."""
+    upcall_verdicts: Counter[tuple[int, UpcallVerdict]] = field(default_factory=Counter)
+    """(domain, why) -> empty upcalls."""
+    empty: list[EmptyUpcall] = field(default_factory=list)
+    """The first `MAX_EMPTY_UPCALLS` of them."""
     runs: list[Run] = field(default_factory=list)
     sends: list[Send] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
@@ -68,7 +78,7 @@ class Results:
     @property
     def has_fault(self) -> bool:
         """Whether the hypervisor or a guest did what they must not."""
-        return any(found.blame is not Blame.CAPTURE for found in self.findings)
+        return any(found.severity.is_trouble for found in self.findings)
 
     def withhold(self, reason: str) -> None:
         """Take back every verdict that rests on the order of records of different pCPUs."""
@@ -77,7 +87,12 @@ class Results:
             run.routes, run.contributors = (), []
         for send in self.sends:
             if send.fate is not Fate.SEND_INVALID or not (send.rc or 0) < 0:
-                send.fate, send.reason, send.run_seq = Fate.UNKNOWN, reason, None
+                send.fate, send.reason = Fate.UNKNOWN, reason
+                send.run_seq = send.polled_seq = None
+        unknown = UpcallVerdict.UNKNOWN
+        self.empty = [replace(up, verdict=unknown, reason=reason) for up in self.empty]
+        counts = self.empty_upcalls.items()
+        self.upcall_verdicts = Counter({(dom, unknown): count for dom, count in counts})
         self.divergences.clear()
 
     def runs_frame(self) -> "pl.DataFrame":
@@ -87,6 +102,10 @@ class Results:
     def sends_frame(self) -> "pl.DataFrame":
         """Give the table of sends (`verdicts.sends_schema`)."""
         return _frame(self.sends, sends_schema())
+
+    def upcalls_frame(self) -> "pl.DataFrame":
+        """Give the table of empty upcalls (`verdicts.upcalls_schema`)."""
+        return _frame(self.empty, upcalls_schema())
 
     def moves_frame(self) -> "pl.DataFrame":
         """Give the table of granted EVTCHNOP_bind_vcpu (`verdicts.moves_schema`)."""

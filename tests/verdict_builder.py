@@ -15,9 +15,10 @@ def part(kind: str, seq: int, tsc: int, dom: int = 1, port: int = 8, **more) -> 
 
 def run(seq: int, *parts: Contribution, **more) -> Run:
     """Build a run of d0:33 at TSC 500; its cause is SEND unless it says otherwise."""
-    more = {"dom": 0, "vcpu": 0, "port": 33, "irq": 95, "tsc": 500, "cause": Cause.SEND} | more
-    more.setdefault("tsc_hi", more["tsc"])
-    return Run(seq=seq, contributors=list(parts), **more)
+    tsc = more.pop("tsc", 500)
+    where = more.pop("dom", 0), more.pop("vcpu", 0), more.pop("port", 33), 95
+    more.setdefault("cause", Cause.SEND)
+    return Run(seq, *where, tsc, tsc, contributors=list(parts), **more)
 
 
 def send(seq: int, tsc: int, fate: str = "DELIVERED", dom: int = 1, port: int = 8, **more) -> Send:

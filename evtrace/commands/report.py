@@ -2,7 +2,6 @@
 
 from difflib import get_close_matches
 from enum import StrEnum, unique
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -66,6 +65,10 @@ def report(
     view: Annotated[
         View, typer.Option("--as", help="Tables, or what vCPUs did side by side.")
     ] = View.TABLES,
+    over: Annotated[
+        str | None,
+        typer.Option("--over", metavar="TIME", help="Explain what took longer: 1ms, 500us."),
+    ] = None,
     group_by: Annotated[
         Group, typer.Option("--group-by", help="Sum up channels and latencies by this.")
     ] = Group.CHANNEL,
@@ -73,6 +76,12 @@ def report(
         list[str] | None,
         typer.Option("--table", metavar="NAME", help="Only this table, whole; repeat for more."),
     ] = None,
+    stock: Annotated[
+        bool,
+        typer.Option(
+            "--stock", help="Add what Xen's own records tell; always if there are no others."
+        ),
+    ] = False,
     xen: XenProfile = None,
     form: Annotated[
         ReportFormat, typer.Option("--format", help="What to print it as.")
@@ -80,31 +89,23 @@ def report(
 ) -> None:
     """Say why each handler ran, what became of each send, and how long it took."""
     from evtrace.analysis.latency import GroupBy  # noqa: PLC0415  loaded when the command runs
-    from evtrace.analysis.report import Source, make_report  # noqa: PLC0415
+    from evtrace.analysis.report import Wanted  # noqa: PLC0415
     from evtrace.analysis.scope import Scope  # noqa: PLC0415
     from evtrace.api import Trace  # noqa: PLC0415
-    from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
+    from evtrace.tracefile.selection import make_selection, parse_duration  # noqa: PLC0415
 
     if view is View.INTERLEAVING and form is not ReportFormat.TEXT:
         message = f"--as interleaving is text; --format {form.value} gives the tables"
         raise UsageError(message)
     with Trace(trace) as opened:
         selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
-        results = opened.replay(xen)
         if view is View.INTERLEAVING:
-            print_interleaving(opened, selection, results)
+            print_interleaving(opened, selection, opened.replay(xen))
             warn_of_damage(trace, opened.reader.damage)
             return
-        extent = opened.reader.survey.extent
-        source = Source(
-            title=Path(trace).name,
-            profile=opened.profile(xen).name,
-            facts=opened.facts,
-            coverage=opened.coverage,
-            results=results,
-            end_tsc=extent[1] if extent else 0,
-        )
-        made = make_report(source, Scope.of(selection), GroupBy(group_by))
+        over_ns = None if over is None else parse_duration("--over", over)
+        wanted = Wanted(Scope.of(selection), GroupBy(group_by), over_ns)
+        made = opened.report(xen, wanted, stock=stock)
         warn_of_damage(trace, opened.reader.damage)
     print(_as_text(made, tables, form).removesuffix("\n"))  # noqa: T201  a command prints
 
@@ -113,7 +114,7 @@ def print_interleaving(opened: "Trace", selection: "Selection", results: "Result
     """Print what vCPUs did side by side."""
     from evtrace.analysis.interleaving import interleaving  # noqa: PLC0415  when it is asked for
 
-    lines = interleaving(opened.timeline, selection, results, opened.facts, opened.coverage)
+    lines = interleaving(opened.batches, selection, results, opened.facts, opened.coverage)
     print("\n".join(lines))  # noqa: T201  a command prints
 
 
@@ -134,11 +135,11 @@ def _as_text(made: "Report", names: list[str] | None, form: ReportFormat) -> str
 
 
 def _find(made: "Report", name: str) -> "Table":
-    found = made.table(name)
-    if found is None:
+    try:
+        return made.table(name)
+    except KeyError:
         known = [table.name for table in made.tables]
         near = get_close_matches(name, known, n=1, cutoff=0)
         message = f"--table {name}: there is no such table; the nearest is {near[0]}; "
         message += f"all: {', '.join(known)}"
-        raise UsageError(message)
-    return found
+        raise UsageError(message) from None

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from evtrace.analysis.report import Report, Source, make_report
+from evtrace.analysis.report import Report
 from evtrace.api import Trace
 from evtrace.cli import app
 from tests.conftest import FTRACE_CAPTURES, SOURCES
@@ -28,8 +28,7 @@ def as_json(command, *arguments):
 
 
 def report_of(trace: Trace) -> Report:
-    results = trace.replay()
-    return make_report(Source("", "", trace.facts, trace.coverage, results, 0))
+    return trace.report()
 
 
 @pytest.mark.parametrize("name", FTRACE_CAPTURES)
@@ -38,6 +37,18 @@ def test_json_follows_its_schema(command, name, imported):
     found = as_json(command, imported(name))
 
     assert found["divergences"] == []
+
+
+@pytest.mark.parametrize("command", ["replay", "report"])
+def test_findings_have_code_name_and_severity(command, tmp_path):
+    trace = tmp_path / "t.bin"
+    run("record", "--scenario", "pingpong", "--fault", "lost-send", "-o", trace)
+
+    (found,) = as_json(command, trace)["findings"]
+    expected = {"severity": "error", "code": "EVT202", "name": "LOST_SEND", "blame": "hypervisor"}
+
+    assert expected == {key: found[key] for key in expected}
+    assert "error EVT202 LOST_SEND, by the hypervisor" in run(command, trace).output
 
 
 def test_the_report_of_the_demonstration(imported):

@@ -12,7 +12,7 @@ from evtrace.analysis.latency import stage_times
 from evtrace.analysis.outliers import explain_outliers, outlier_lines
 from evtrace.api import Trace
 from evtrace.errors import UsageError
-from evtrace.timeline import Kind, schema
+from evtrace.batches import Kind, schema
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.selection import parse_duration
@@ -169,8 +169,8 @@ def explained(path, over_ns=0, limit=500):
         widths = {dom: hi - lo for dom, (lo, hi) in trace.facts.clock_offsets.items()}
         stages = stage_times(runs, results.sends_frame(), widths)
         rest = (stages, results, trace.facts, trace.coverage, over_ns, limit)
-        timeline = pl.concat(list(trace.timeline()))
-        return explain_outliers(trace.timeline, *rest), timeline
+        timeline = pl.concat(list(trace.batches()))
+        return explain_outliers(trace.batches, *rest), timeline
 
 
 def assert_parts_make_the_whole(outliers):
