@@ -12,7 +12,7 @@ from evtrace.analysis.latency import stage_times
 from evtrace.analysis.outliers import explain_outliers, outlier_lines
 from evtrace.api import Trace
 from evtrace.errors import UsageError
-from evtrace.batches import Kind, schema
+from evtrace.timeline import Kind, schema
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.selection import parse_duration
