@@ -13,7 +13,7 @@ from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.selection import Selection
 from evtrace.xen.abi import EvtchnOp
-from tests.timeline_builder import UNBOUND, Captured, Script, connected
+from tests.timeline_builder import INTERDOMAIN, UNBOUND, Captured, Script, connected
 
 HZ = 1_000_000_000
 
@@ -116,6 +116,19 @@ def test_the_cause_stands_at_a_handler_that_no_send_explains():
 
     assert "bind_interdomain(1:5) = 1 (1)" in line_of(picture, "bind_interdomain")
     assert "handler d0:1 <-(1) BIND_CONSERVATIVE" in line_of(picture, "handler")
+
+
+def test_of_an_event_handled_twice_both_vcpus_are_drawn():
+    script = connected()
+    script.snapshot(1, 0, (1, INTERDOMAIN, 0, 1, 1))
+    script.send(1_000, 1_200, 1, dom=1)
+    script.run(4_000, 1, ends=False)
+    double = script.run(4_500, 1, vcpu=1, clear=False)
+    picture = draw(script, double)
+
+    assert {"d0v0", "d0v1"} <= columns(picture).keys()
+    assert "DOUBLE_HANDLE" in line_of(picture, "DOUBLE_HANDLE")
+    assert len([line for line in picture if "handler d0:1" in line]) == 2
 
 
 def test_a_handler_out_of_sight_is_named_with_its_distance():
