@@ -202,8 +202,10 @@ def _gaps(gaps: Gaps, extent: tuple[int, int] | None) -> Table:
 
 def _tsc_skew(fold: StockFold) -> Table:
     note = (
-        "Changes of runstate that make sense only the other way round: the TSC of the first pCPU "
-        "is ahead by at least so much. Nothing was repaired: times across the two err by it."
+        "Changes of runstate of a vCPU that do not start where the one before ended. Two that "
+        "make sense the other way round tell whose TSC is ahead, and by at least how much. If "
+        "both seem to be, the skew varies or is longer than what lies between two changes. "
+        "Nothing was repaired: times across the two pCPUs err by it."
     )
     return Table("tsc_skew", "TSCs that disagree", fold.machine.order.frame(), note)
 
@@ -220,6 +222,10 @@ def verdict_sentence(fold: StockFold, tsc_hz: int | None) -> str:
         runs = fold.wakes.all_runs
         times = (f"{name} {_time(value, tsc_hz)}" for name, value in _p50_p99_max(runs))
         parts.append(f"wake→running {', '.join(times)}")
+    if odd := fold.machine.order.odd:
+        parts.append(
+            f"the pCPUs' TSCs disagree: {count_of(odd, 'change')} of runstate out of order"
+        )
     return "; ".join(parts) + "."
 
 
