@@ -43,7 +43,7 @@ class Gaps:
         The share is that of the trace's `extent`; windows of one pCPU do not overlap.
         """
         span = None if extent is None else max(extent[1] - extent[0], 1)
-        rows = [(gap.pcpu, gap.count, gap.first_tsc, gap.tsc) for gap in self.lost]
+        rows = [(gap.pcpu, gap.count, min(gap.first_tsc, gap.tsc), gap.tsc) for gap in self.lost]
         schema = {"pcpu": pl.Int32, "count": pl.Int64, "from": pl.Int64, "to": pl.Int64}
         lost = (pl.col("to") - pl.col("from")).sum()
         return (

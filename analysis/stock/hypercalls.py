@@ -14,6 +14,7 @@ from typing import Final
 import polars as pl
 
 from evtrace.analysis.sketch import Sketch, bucket_expr
+from evtrace.analysis.stock.chains import LONGEST
 from evtrace.analysis.stock.steps import SUBCALL, on_host, proves_guest
 from evtrace.timeline import Kind, Runstate
 
@@ -71,8 +72,8 @@ class Hypercalls:
         """Pick what begins or ends calls, each with the mark before it on its pCPU (`*_before`)."""
         stops = (_KIND == Kind.RUNSTATE) & (pl.col("op") // 16 == int(Runstate.RUNNING))
         ends = _KIND.is_in([int(k) for k in (Kind.VMEXIT, Kind.VMENTRY, Kind.LOST)])
-        calls = _KIND == Kind.HYPERCALL
-        own = records.filter(pl.col("pv") | calls | ends | stops).select(
+        calls = (_KIND == Kind.HYPERCALL) & pl.col("op").is_not_null()
+        own = records.filter(calls | (pl.col("pv") & (_KIND.is_null())) | ends | stops).select(
             "pcpu",
             pl.col("kind").fill_null(0),
             "event",
@@ -96,8 +97,9 @@ class Hypercalls:
 
     def _measure(self, ended: pl.DataFrame) -> None:
         """Take the durations of calls that end here; none without the VM exit that began it."""
-        ended = ended.filter(pl.col("tsc_lo") >= pl.col("start_before")).select(
-            cycles=pl.col("tsc_lo") - pl.col("start_before"),
+        cycles = pl.col("tsc_lo") - pl.col("start_before")
+        ended = ended.filter(cycles.is_between(0, LONGEST)).select(
+            cycles=cycles,
             tsc="tsc_lo",
             event="event_before",
             vcpu="vcpu_before",

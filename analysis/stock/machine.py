@@ -7,7 +7,7 @@ vCPU has entered the guest or stops, a wait when it ends.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from evtrace.analysis.stock.chains import Chain, Round, Wait
+from evtrace.analysis.stock.chains import Chain, Round, Wait, is_span
 from evtrace.analysis.stock.gaps import Gaps
 from evtrace.analysis.stock.names import is_idle
 from evtrace.analysis.stock.occupancy import Occupancy
@@ -178,7 +178,9 @@ class Machine:
             return Follows.YES
         # where it runs, a gap has made its state unknown already
         sure = vcpu.state == RUNNING == change.old
-        if not sure and self._gaps.touch(vcpu.since, change.tsc):
+        if not is_span(vcpu.since, change.tsc):
+            follows = Follows.NO
+        elif not sure and self._gaps.touch(vcpu.since, change.tsc):
             vcpu.excluded += change.tsc - vcpu.since
             follows = Follows.NO
         else:
@@ -220,7 +222,7 @@ class Machine:
 
     def _wakes(self, pcpu: PCpu, chain: Chain) -> None:
         """Take a wake-up: an event-channel hypercall notifies one vCPU, so the first is its own."""
-        if chain.by in EVENT_CHANNEL_OPS:
+        if chain.by in EVENT_CHANNEL_OPS and chain.runner is not None:
             if pcpu.call == (chain.runner, chain.led_tsc):
                 self._rounds.wakes(pcpu.call[0], chain.target)
                 pcpu.call = None
@@ -301,14 +303,15 @@ class Machine:
         self._settle(pcpu)
         if pcpu.arriving is not None:
             self._leaves(pcpu)
-        running = self.vcpus.get(pcpu.occupancy.vcpu or 0)
-        if running is not None and pcpu.occupancy.vcpu is not None:
-            running.state = None
+        running = pcpu.occupancy.vcpu
+        if running in self.vcpus:
+            self.vcpus[running].state = None
         pcpu.occupancy.forget()
         pcpu.call = pcpu.vector = None
         self.order.forget()
         self._rounds.forget()
 
     def _round(self, found: Round) -> None:
-        if not self._gaps.touch(found.start, found.end or found.reply):
+        end = found.reply if found.end is None else found.end
+        if is_span(found.start, end) and not self._gaps.touch(found.start, end):
             self._findings.round(found)

@@ -43,7 +43,10 @@ def _in_time(table: Table, tsc_hz: int | None) -> Table:
         return table
     cycles = [name for name in table.frame.columns if name.endswith("_cycles")]
     ns = [
-        (pl.col(name) * (1e9 / tsc_hz)).round().cast(pl.Int64).alias(f"{name[:-7]}_ns")
+        (pl.col(name) * (1e9 / tsc_hz))
+        .round()
+        .cast(pl.Int64, strict=False)
+        .alias(f"{name[:-7]}_ns")
         for name in cycles
     ]
     columns = [name.replace("_cycles", "_ns") for name in table.frame.columns]
@@ -59,7 +62,18 @@ def _frame(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> pl.DataF
 
 
 _FLOATS = ("share",)
-_TEXTS = ("trip", "wake", "by", "ports", "step", "vcpu", "hypercall", "time_is", "held_by")
+_TEXTS = (
+    "vector",
+    "trip",
+    "wake",
+    "by",
+    "ports",
+    "step",
+    "vcpu",
+    "hypercall",
+    "time_is",
+    "held_by",
+)
 
 
 def _sketched(sketch: Sketch | None) -> tuple[int | None, ...]:
@@ -114,11 +128,11 @@ def _wakes(fold: StockFold) -> Table:
     return Table("wakes", "Wake-ups", _frame(columns, rows), note)
 
 
-def _vectors(woken: Woken) -> tuple[int | None, int | None]:
+def _vectors(woken: Woken) -> tuple[int | None, str | None]:
     """Give how many entries had a vector injected, and the most frequent one."""
     if not woken.vectors:
         return None, None
-    return woken.vectors.total(), woken.vectors.most_common(1)[0][0]
+    return woken.vectors.total(), f"{woken.vectors.most_common(1)[0][0]:#x}"
 
 
 def _by_count(fold: StockFold) -> list[tuple[Pair, Woken]]:
@@ -215,11 +229,10 @@ def verdict_sentence(fold: StockFold, tsc_hz: int | None) -> str:
     counts = fold.hypercalls.counts
     calls = {key: count for key, count in counts.items() if key.op in EVENT_CHANNEL_OPS}
     callers = {key.vcpu for key in calls if key.vcpu is not None}
-    parts = [_calls(sum(calls.values()), len(callers))]
+    parts = [_calls(sum(calls.values()), len(callers), counts.total())]
     parts += _most_woken(fold)
     parts += _most_trips(fold)
-    if fold.wakes.all_runs.count:
-        runs = fold.wakes.all_runs
+    if runs := fold.wakes.all.steps.get(WakeStep.TO_RUN):
         times = (f"{name} {_time(value, tsc_hz)}" for name, value in _p50_p99_max(runs))
         parts.append(f"wake→running {', '.join(times)}")
     if odd := fold.machine.order.odd:
@@ -229,9 +242,11 @@ def verdict_sentence(fold: StockFold, tsc_hz: int | None) -> str:
     return "; ".join(parts) + "."
 
 
-def _calls(calls: int, callers: int) -> str:
+def _calls(calls: int, callers: int, of: int) -> str:
+    if not of:
+        return "No hypercall was captured"
     if not calls:
-        return "No event-channel hypercall was recorded"
+        return f"No event-channel hypercall among {count_of(of, 'hypercall')}"
     by = f" by {count_of(callers, 'vCPU')}" if callers else ""
     return count_of(calls, "event-channel hypercall") + by
 
