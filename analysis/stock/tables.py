@@ -1,10 +1,11 @@
 """The tables of a stock capture, and the sentence above them."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import polars as pl
 
-from evtrace.analysis.report import count_of
+from evtrace.analysis.sentence import count_of
 from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.fold import StockFold
 from evtrace.analysis.stock.gaps import Gaps
@@ -51,7 +52,7 @@ def _in_time(table: Table, tsc_hz: int | None) -> Table:
     ]
     columns = [name.replace("_cycles", "_ns") for name in table.frame.columns]
     frame = table.frame.with_columns(ns).select(columns)
-    return Table(table.name, table.title, frame, table.note, table.hidden)
+    return replace(table, frame=frame, labels={"p999_ns": "p99.9"})
 
 
 def _frame(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> pl.DataFrame:
