@@ -118,7 +118,7 @@ def _wakes(fold: StockFold) -> Table:
             woken.excluded or None,
             *_vectors(woken),
         )
-        for pair, woken in _by_count(fold)
+        for pair, woken in _ordered(fold)
     ]
     columns = ("wake", "by", "ports", "count", "without_effect", "excluded", "injected", "vector")
     note = (
@@ -136,14 +136,21 @@ def _vectors(woken: Woken) -> tuple[int | None, str | None]:
     return woken.vectors.total(), f"{woken.vectors.most_common(1)[0][0]:#x}"
 
 
-def _by_count(fold: StockFold) -> list[tuple[Pair, Woken]]:
-    return sorted(fold.wakes.pairs.items(), key=lambda item: (-item[1].count, item[0].text))
+def _ordered(fold: StockFold) -> list[tuple[Pair, Woken]]:
+    """Give the pairs, notifications first, then interrupts, other means, Xen; the most first."""
+
+    def place(item: tuple[Pair, Woken]) -> tuple[int, int, str]:
+        pair, woken = item
+        ranks = (pair.by in EVENT_CHANNEL_OPS, pair.irq is not None, pair.by is not None, True)
+        return ranks.index(True), -woken.count, pair.text
+
+    return sorted(fold.wakes.pairs.items(), key=place)
 
 
 def _wake_steps(fold: StockFold) -> Table:
     rows = [
         (pair.text, pair.means, step.value, woken.steps[step].count, *_sketched(woken.steps[step]))
-        for pair, woken in _by_count(fold)
+        for pair, woken in _ordered(fold)
         for step in WakeStep
         if step in woken.steps
     ]
@@ -157,7 +164,15 @@ def _wake_steps(fold: StockFold) -> Table:
 
 def _hypercalls(fold: StockFold) -> Table:
     calls = fold.hypercalls
-    keys = sorted(calls.counts, key=lambda key: (vcpu_name(key.vcpu), -calls.counts[key], key.op))
+    keys = sorted(
+        calls.counts,
+        key=lambda key: (
+            key.op not in EVENT_CHANNEL_OPS,
+            vcpu_name(key.vcpu),
+            -calls.counts[key],
+            key.op,
+        ),
+    )
     rows = [
         (
             vcpu_name(key.vcpu),
@@ -198,13 +213,30 @@ def _run_queue(fold: StockFold) -> Table:
 
 def _vcpus(fold: StockFold) -> Table:
     rows = [
-        (vcpu_name(number), vcpu.stints, *vcpu.cycles, vcpu.excluded or None)
+        (
+            vcpu_name(number),
+            vcpu.stints,
+            *vcpu.cycles,
+            vcpu.excluded or None,
+            *_waited(fold, number),
+        )
         for number, vcpu in sorted(fold.machine.vcpus.items())
     ]
     states = tuple(f"{state.name.lower()}_cycles" for state in Runstate)
-    columns = ("vcpu", "runs", *states, "excluded_cycles")
-    note = "From the first change of runstate to the last. Excluded: while records were lost."
+    waits = ("wait_p50_cycles", "wait_p99_cycles", "wait_max_cycles", "max_at_tsc")
+    columns = ("vcpu", "runs", *states, "excluded_cycles", *waits)
+    note = (
+        "From the first change of runstate to the last. Excluded: while records were lost. "
+        "Waits are from runnable to running."
+    )
     return Table("vcpus", "vCPUs", _frame(columns, rows), note)
+
+
+def _waited(fold: StockFold, vcpu: int) -> tuple[int | None, ...]:
+    if vcpu not in fold.waits.vcpus:
+        return (None,) * 4
+    waits = fold.waits.vcpus[vcpu].whole
+    return waits.quantile(0.5), waits.quantile(0.99), waits.max, waits.max_at
 
 
 def _gaps(gaps: Gaps, extent: tuple[int, int] | None) -> Table:
@@ -253,7 +285,7 @@ def _calls(calls: int, callers: int, of: int) -> str:
 
 
 def _most_woken(fold: StockFold) -> list[str]:
-    notified = [item for item in _by_count(fold) if item[0].by in EVENT_CHANNEL_OPS]
+    notified = [item for item in _ordered(fold) if item[0].by in EVENT_CHANNEL_OPS]
     across = [item for item in notified if (item[0].waker or 0) >> 16 != item[0].target >> 16]
     for pair, woken in (across or notified)[:1]:
         source, _, target = pair.text.partition("→")

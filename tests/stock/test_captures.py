@@ -120,6 +120,14 @@ def test_ports_are_joined_from_the_snapshot(imported):
     assert "4 ports" == ports["d0v1→d1v0", "event_channel_op"]
 
 
+def test_an_offered_port_may_have_been_bound_since(imported):
+    made = report(imported("pv_fifo_blog"))
+    ports = {(row["wake"], row["by"]): row["ports"] for row in table(made, "wakes").to_dicts()}
+
+    # xenstore's, the console's, and d1:8, which the demonstration binds
+    assert "3 ports" == ports["d0v0→d1v0", "event_channel_op"]
+
+
 def test_without_a_snapshot_no_port_is_named():
     assert table(report(capture("pv_fifo_evpp30_stock")), "wakes")["ports"].is_null().all()
 
