@@ -2,12 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from html import escape
-from itertools import islice
 
 from evtrace.analysis.tables import Table
-
-SHOWN_ROWS = 40
-"""Rows of a table that a notebook shows; the rest is counted."""
 
 _RIGHT = ' style="text-align: right"'
 _LEFT = ' style="text-align: left"'
@@ -15,12 +11,12 @@ _LEFT = ' style="text-align: left"'
 
 def as_html(sentence: str, tables: Iterable[Table]) -> str:
     """Give what `Report._repr_html_` returns: the verdict, then each table that has rows."""
-    shown = (table_html(table) for table in tables if table.frame.height and table.shown)
+    shown = (table_html(table) for table in tables if not table.is_empty)
     return "\n".join([f"<p><strong>{escape(sentence)}</strong></p>", *shown])
 
 
 def table_html(table: Table) -> str:
-    """Give a table with its title, note and first `SHOWN_ROWS` rows; all text is escaped."""
+    """Give a table with its title, note and listed rows; all text is escaped."""
     return "\n".join(_lines(table))
 
 
@@ -31,13 +27,12 @@ def _lines(table: Table) -> Iterator[str]:
     heads = [f' scope="col"{side}' for side in sides]
     yield f"<thead>{_row('th', heads, table.headings())}</thead>"
     yield "<tbody>"
-    for cells in islice(table.cells(), SHOWN_ROWS):
+    for cells in table.cells():
         yield _row("td", sides, cells)
     yield "</tbody>"
     yield "</table>"
-    more = table.frame.height - SHOWN_ROWS
     notes = [escape(table.note)] if table.note else []
-    notes += [f"{more:,} more rows"] if more > 0 else []
+    notes += [f"{table.unlisted:,} more rows"] if table.unlisted else []
     if notes:
         yield f"<p><small>{' '.join(notes)}</small></p>"
 

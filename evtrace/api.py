@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
-from evtrace.analysis.latency import LATENCY_TABLE, latency_table
-from evtrace.analysis.report import Report, Scope, make_report
+from evtrace.analysis.latency import (
+    LATENCY_TABLE,
+    latency_table,
+    stage_times,
+    with_devices,
+)
+from evtrace.analysis.report import Report, Source, Wanted, make_report
+from evtrace.analysis.stock.analyse import StockReport, analyse_stock
 from evtrace.errors import UsageError
 from evtrace.replay.belief import Belief
 from evtrace.replay.follow import FOLLOWED_KINDS, SCHEDULER_KINDS, Follow
@@ -31,7 +37,13 @@ from evtrace.tracefile.tables import (
     timeline_table,
 )
 from evtrace.verdicts import runs_schema, sends_schema
-from evtrace.xen.abi import HYPERVISOR_event_channel_op, HYPERVISOR_sched_op
+from evtrace.xen.abi import (
+    HYPERVISOR_event_channel_op,
+    HYPERVISOR_hvm_op,
+    HYPERVISOR_sched_op,
+    HYPERVISOR_vcpu_op,
+    VCPUOP_register_vcpu_info,
+)
 from evtrace.xen.profiles import HEAD, Profile, find_profile, profile_for_version
 
 if TYPE_CHECKING:
@@ -183,24 +195,42 @@ class Trace:
 
         >>> stages = trace.latencies().select("stage").unique(maintain_order=True).collect()
         >>> stages["stage"].to_list()
-        ['bind→run', 'send→upcall', 'upcall→handler', 'send→handler']
+        ['bind→run', 'send→pending', 'pending→upcall', 'upcall→handler', 'send→handler']
         """
         profile = self.profile(xen).name
         return lazy_frame(LATENCY_TABLE, lambda _: [self._latencies(profile)])
 
     def _latencies(self, profile: str) -> pl.DataFrame:
-        facts = self.facts
-        return latency_table(self._replayed(profile).runs, facts.tsc_hz, facts.clock_widths)
+        facts, replayed = self.facts, self._replayed(profile)
+        runs = with_devices(replayed.runs, facts.irq_names)
+        return latency_table(stage_times(runs, replayed.sends, facts.clock_widths), facts.tsc_hz)
 
-    def report(self, xen: str | None = None, scope: Scope | None = None) -> Report:
-        """Make the report of the trace, or of the part of it in `scope`; a notebook shows it.
+    def report(
+        self, xen: str | None = None, wanted: Wanted | None = None, *, stock: bool = False
+    ) -> Report:
+        """Make the report of the trace, or what is `wanted` of it; a notebook shows it.
+
+        `stock`: also say what Xen's own records tell, of the whole trace; so anyway where they are
+        all there is.
 
         >>> trace.report().verdict
         "5 runs of 3 ports; 1 was provoked by nobody: d0:29, Xen's conservative event at bind."
         """
-        name, profile = self.reader.name, self.profile(xen).name
-        results = self.replay(xen)
-        return make_report(name, profile, self.facts, self.coverage, results, scope or Scope())
+        extent = self.reader.survey.extent
+        source = Source(
+            title=self.reader.name,
+            profile=self.profile(xen).name,
+            facts=self.facts,
+            coverage=self.coverage,
+            results=self.replay(xen),
+            frames=self.batches,
+            end_tsc=extent[1] if extent else 0,
+            stock=self._stock() if stock or self.level < "C2" else None,
+        )
+        return make_report(source, wanted)
+
+    def _stock(self) -> StockReport:
+        return analyse_stock(annotated(self.reader), self.reader.survey, self.hz)
 
     # --- replay --------------------------------------------------------------------------------
 
@@ -216,12 +246,14 @@ class Trace:
 
     def _wanted(self) -> pl.Expr:
         """Give the filter for rows that the replay needs."""
-        kind, op = pl.col("kind"), pl.col("op")
+        kind, op, command = pl.col("kind"), pl.col("op"), pl.col("a0")
+        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
+        if RecordClass.UPCALL in self.coverage.classes():
+            registers = command.is_null() | (command == VCPUOP_register_vcpu_info)
+            calls |= ((op == HYPERVISOR_vcpu_op) & registers) | (op == HYPERVISOR_hvm_op)
         if RecordClass.RAISE not in self.coverage.classes():
-            calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op)
             return kind.is_in(FOLLOWED_KINDS) & calls
-        polls = (op == HYPERVISOR_sched_op) & (pl.col("a0").is_null() | (pl.col("a0") == POLL))
-        calls = (kind != Kind.HYPERCALL) | (op == HYPERVISOR_event_channel_op) | polls
+        calls |= (op == HYPERVISOR_sched_op) & (command.is_null() | (command == POLL))
         return kind.is_in([*FOLLOWED_KINDS, *SCHEDULER_KINDS]) & calls
 
     def profile(self, name: str | None = None) -> Profile:

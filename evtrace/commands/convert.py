@@ -169,19 +169,15 @@ def _verdicts(
 
     A latency is selected by its run.
     """
-    import polars as pl  # noqa: PLC0415  loaded when the command runs
+    from evtrace.analysis.scope import Scope  # noqa: PLC0415
 
-    from evtrace.analysis.latency import latency_table  # noqa: PLC0415
-    from evtrace.analysis.report import Scope  # noqa: PLC0415
-
-    scope = Scope(wanted.doms, wanted.ports, wanted.tsc_from, wanted.tsc_to)
-    between = pl.lit(value=True) if wanted.seqs is None else pl.col("seq").is_between(*wanted.seqs)
+    scope = Scope.of(wanted)
     if name is TableName.SENDS:
-        return opened.sends(xen).filter(scope.of_sends(), between).collect()
-    runs = opened.runs(xen).filter(scope.of_runs(), between).collect()
+        return opened.sends(xen).filter(scope.of_sends()).collect()
+    runs = opened.runs(xen).filter(scope.of_runs()).collect()
     if name is TableName.RUNS:
         return runs
-    return latency_table(runs, opened.hz, opened.facts.clock_widths)
+    return opened.latencies(xen).join(runs.lazy(), on="seq", how="semi").collect()
 
 
 def _about(opened: "Trace", name: TableName) -> dict[str, str]:

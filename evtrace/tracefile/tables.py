@@ -136,9 +136,9 @@ def _write_arrow(table: Table, file: IO[bytes]) -> None:
 
 
 def _write_csv(table: Table, file: IO[bytes]) -> None:
-    file.write(_flat(table.columns.to_frame()).write_csv().encode())
+    file.write(flat(table.columns.to_frame()).write_csv().encode())
     for frame in table:
-        _flat(frame).write_csv(file, include_header=False)
+        flat(frame).write_csv(file, include_header=False)
 
 
 def _write_json_lines(table: Table, file: IO[bytes]) -> None:
@@ -155,7 +155,7 @@ _WRITERS: dict[str, Callable[[Table, IO[bytes]], None]] = {
 TABLE_SUFFIXES = tuple(_WRITERS)
 
 
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
     """Turn lists into text, which is all that CSV has: names joined by +, objects as JSON."""
     return frame.with_columns(
         _joined(name, dtype.inner)

@@ -56,7 +56,7 @@ def test_the_notebook_comes_to_its_answer(notebook):
     assert (longest["max_ns"] > 1_000_000).all()
     assert steps[:2] == ["SCHED_WAKE", "RUNSTATE_CHANGE blocked->runnable"]
     assert steps[-1] == "EVTRACE_HANDLER_ENTER"
-    assert split.height == summary.filter(pl.col("stage") == "send→upcall")["count"].sum()
+    assert split.height == summary.filter(pl.col("stage") == "pending→upcall")["count"].sum()
     assert split["latency_ns"].max() > 1_000_000
     assert 0 <= split["rest_ns"].min() <= split["rest_ns"].max() < 10_000
     assert notebook["trace"].report()._repr_html_().startswith("<p><strong>600 runs of 3 ports")

@@ -197,7 +197,7 @@ def test_latencies_are_those_of_the_report_and_are_selected_by_their_runs(netfro
         pl.len().alias("count"), max_ns=pl.col("latency_ns").max()
     )
     assert set(summary.rows()) == set(
-        report.latencies.select("channel", "stage", "count", "max_ns").rows()
+        report.table("latencies").frame.select("channel", "stage", "count", "max_ns").rows()
     )
     assert set(own["seq"]) <= {run.seq for run in runs if run.dom == 1}
     assert own.equals(table.filter(pl.col("channel").str.contains("→d1:")))
