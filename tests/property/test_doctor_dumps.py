@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from evtrace.errors import NotATraceError, UsageError
 from evtrace.replay.doctor.examination import examine
-from evtrace.replay.doctor.findings import Severity
 from evtrace.tracer.importers.recognition import read_snapshots
+from evtrace.verdicts import Severity
 from tests.conftest import SOURCES
 
 DUMPS = sorted(path.parent.name for path in SOURCES.glob("*/before.debugkeys.txt"))
