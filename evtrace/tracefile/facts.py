@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from evtrace.printable import printable
 from evtrace.timeline import Kind, RecordClass
 from evtrace.tracefile.family import (
     ALL_DOMAINS,
@@ -201,7 +202,8 @@ class _Text:
         return len(self._bytes) >= self._length
 
     def string(self) -> str:
-        return self._bytes[: self._length].decode(errors="replace")
+        """Give the string, inert: whoever reads facts may print them."""
+        return printable(self._bytes[: self._length].decode(errors="replace"))
 
 
 def _five(values: Sequence[int]) -> tuple[int, int, int, int, int]:
