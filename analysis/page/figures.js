@@ -5,7 +5,7 @@
   const figures = JSON.parse(document.getElementById("figures-data").textContent);
   const boxes = [...document.querySelectorAll(".figure")];
   const stage = document.getElementById("stage");
-  const config = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+  const config = { displayModeBar: false, responsive: true };
 
   function figureOf(box) {
     const choices = figures[box.dataset.figure];

@@ -4,6 +4,7 @@ Colours of ground, grid and text are the page's own and change with it; `figures
 """
 
 from collections.abc import Sequence
+from math import log10
 
 import polars as pl
 from plotly.graph_objects import Figure
@@ -35,7 +36,7 @@ def latency_histogram(frame: pl.DataFrame, channels: Sequence[str]) -> Figure:
             hovertemplate="from %{x:.3s}ns: %{y:,}<extra>%{fullData.name}</extra>",
         )
     figure.update_xaxes(type="log", **_time_ticks(frame["from_ns"], frame["to_ns"]))
-    figure.update_yaxes(rangemode="tozero")
+    figure.update_yaxes(rangemode="tozero", **_whole_numbers(frame["count"].max()))
     return figure
 
 
@@ -57,9 +58,14 @@ def percentile_figure(frame: pl.DataFrame, channels: Sequence[str]) -> Figure:
             ],
             hovertemplate="%{customdata[1]}: %{customdata[0]}<extra>%{fullData.name}</extra>",
         )
-    ticks = [1.0, 2.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6]
-    names = ["0", "50%", *map(_percent, ticks[2:])]
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=names)
+    ticks = [1.0, 2.0, *(10.0**power for power in range(1, 8))]
+    decades = log10(max(10.0, float(str(frame["one_in"].max()))))
+    figure.update_xaxes(
+        type="log",
+        range=[-0.03, decades + 0.05],
+        tickvals=ticks,
+        ticktext=list(map(_percent, ticks)),
+    )
     figure.update_yaxes(type="log", **_time_ticks(frame["ns"], frame["ns"]))
     return figure
 
@@ -80,6 +86,9 @@ def causes_figure(frame: pl.DataFrame, first_tsc: int, tsc_hz: int | None) -> Fi
             hovertemplate=f"%{{x:.4~g}} {unit}: %{{y:,}}<extra>{cause}</extra>",
         )
     figure.update_layout(barmode="stack", bargap=0)
+    figure.update_xaxes(type="linear")
+    highest = frame.group_by("from_tsc").agg(pl.col("runs").sum())["runs"].max()
+    figure.update_yaxes(**_whole_numbers(highest))
     return figure
 
 
@@ -99,16 +108,23 @@ def _figure(x_title: str, y_title: str) -> Figure:
 
 
 def _time_ticks(low: pl.Series, high: pl.Series) -> dict[str, object]:
-    """Label the powers of ten between the lowest and the highest as times."""
+    """Label powers of ten as times, from the lowest to the highest; of few, their parts too."""
     least, most = (float(str(value)) for value in (low.min() or 1, high.max() or 1))
-    powers = [power for power in range(13) if least / 10 <= 10**power <= most * 10]
-    names = [duration(10**power).replace(".00", "").replace(".0", "") for power in powers]
-    return {"tickvals": [10.0**power for power in powers], "ticktext": names}
+    steps = (1, 2, 5) if most < 50 * least else (1,)
+    ticks = [step * 10**power for power in range(13) for step in steps]
+    shown = [tick for tick in ticks if least / 10 <= tick <= most * 10]
+    names = [duration(tick).replace(".00", "").replace(".0", "") for tick in shown]
+    return {"tickvals": shown, "ticktext": names}
+
+
+def _whole_numbers(most: object) -> dict[str, object]:
+    """Let an axis of counts name no half."""
+    return {"dtick": 1} if isinstance(most, int) and most < 5 else {"tickformat": ",d"}
 
 
 def _percent(one_in: float) -> str:
     """Name a percentile: `99.9%`."""
-    return f"{100 - 100 / one_in:.6g}%"
+    return f"{100 - 100 / one_in:.7g}%"
 
 
 def _time_scale(frame: pl.DataFrame, first_tsc: int, tsc_hz: int | None) -> tuple[float, str]:

@@ -32,7 +32,7 @@ _BUTTONS = (
 _HELP = (
     "Drag to move; Ctrl and the wheel (or the wheel alone, once you have clicked), + and - or two "
     "fingers to zoom; arrow keys move, Home shows the whole trace, n and p go to the next and the "
-    "previous run that nobody provoked. In the strip below, drag over a stretch to see it."
+    "previous run that nobody provoked. In the strip, drag over a stretch to see it."
 )
 _MARKS = (
     ("flag", "provoked by nobody"),
@@ -131,7 +131,12 @@ def timeline_section(report: Report, tracks: Tracks) -> Html:
         view,
         element("noscript", element("p", words, class_="note")),
         element("p", "", id="timeline-now", class_="note", aria_live="polite"),
-        element("p", _HELP, class_="note help"),
+        element(
+            "details",
+            element("summary", "Mouse, keys and fingers"),
+            element("p", _HELP, class_="note"),
+            class_="help note",
+        ),
         *(element("p", text, class_="note") for text in _left_out(tracks)),
         id="timeline",
     )

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+import polars as pl
+
 from evtrace.analysis.page.markup import Html, element, joined, void
 from evtrace.analysis.report import Report, count_of
 from evtrace.analysis.tables import Table, duration
@@ -11,6 +13,9 @@ from evtrace.tracefile.family import Timing
 
 LISTED_ROWS = 200
 """Rows of a table that the page holds; more would make it slow, and nobody reads them there."""
+
+WORDY = 30
+"""A column is given room in which a text is so long."""
 
 FILTER_FROM = 12
 """A table with so many rows has a box to filter them."""
@@ -142,4 +147,9 @@ def _is_time(name: str) -> bool:
 
 
 def _class(table: Table, name: str) -> str | bool:
-    return "number" if table.is_number(name) else False
+    """Tell numbers, which stand to the right, and words that want room."""
+    if table.is_number(name):
+        return "number"
+    column = table.frame[name].head(LISTED_ROWS)
+    wordy = column.dtype == pl.String and (column.str.len_chars() > WORDY).any()
+    return "wordy" if wordy else False

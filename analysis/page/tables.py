@@ -35,7 +35,7 @@ def _coverage(report: Report) -> Table:
 
 
 def _channels(report: Report) -> Table:
-    port = pl.format("d{}:{}", "dom", pl.col("port").cast(pl.String).fill_null("?"))
+    port = _port().alias("port")
     others = [name for name in report.channels.columns if name not in {"dom", "port", "name"}]
     frame = report.channels.select(port, "name", *others)
     return Table(
@@ -43,11 +43,14 @@ def _channels(report: Report) -> Table:
     )
 
 
+def _port() -> pl.Expr:
+    return pl.format("d{}:{}", "dom", pl.col("port").cast(pl.String).fill_null("?"))
+
+
 def _runs(report: Report) -> Table:
     worth = report.runs.filter(~pl.col("cause").is_in([cause.value for cause in TIMER_CAUSES]))
-    port = pl.format("d{}:{}", "dom", pl.col("port").cast(pl.String).fill_null("?"))
     frame = worth.select(
-        "tsc", port=port, vcpu="vcpu", cause="cause", routes="routes", reason="reason", seq="seq"
+        "tsc", port=_port(), vcpu="vcpu", cause="cause", routes="routes", reason="reason", seq="seq"
     )
     note = "The self-explaining timers and IPIs are left out."
     return Table("runs", "Runs, one by one", frame, note)

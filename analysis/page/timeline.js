@@ -3,11 +3,11 @@
 "use strict";
 
 const AXIS = 26;
-const FULL = { lane: 58, top: 15, run: 17, call: 39, callHeight: 5, send: 41, sendHeight: 9 };
+const FULL = { lane: 64, top: 15, run: 18, call: 40, callHeight: 5, send: 41, sendHeight: 9 };
 const FLAT = { lane: 30, top: 7, run: 10, call: 20, callHeight: 3, send: 20, sendHeight: 6 };
 const FLAT_FROM = 14;
 const PCPU = 19;
-const MAX_ARROWS = 3000;
+const MAX_ARROWS = 700;
 const DOMAIN_COLOURS = ["#7488a8", "#b58a5a", "#6d9f86", "#a87c9f", "#8f8f5c", "#6f9db3"];
 const GONE_WRONG = new Set(["LOST", "DROP_UNBOUND", "SEND_INVALID", "CLOSED"]);
 
@@ -165,7 +165,7 @@ class Timeline {
     });
     this.about.pcpus.forEach((pcpu, place) => {
       pen.fillStyle = colours.soft;
-      pen.fillText(`pCPU ${pcpu}`, 6, this.pcpusTop + place * PCPU + PCPU / 2);
+      pen.fillText(`${this.gutter < 100 ? "p" : "pCPU "}${pcpu}`, 6, this.pcpusTop + place * PCPU + PCPU / 2);
     });
     this.drawAxis();
   }
@@ -238,7 +238,7 @@ class Timeline {
       const y = yOf(occupancy.lane[i]);
       pen.fillStyle = colours[occupancy.who[i]];
       pen.fillRect(x, y, Math.max(1, width - 1), PCPU - 6);
-      if (width > 36) this.label(words[occupancy.who[i]], x, y + (PCPU - 6) / 2 + 0.5, width);
+      if (width > 36) this.label([words[occupancy.who[i]]], x, y + (PCPU - 6) / 2 + 0.5, width);
     });
   }
 
@@ -266,7 +266,7 @@ class Timeline {
       const text = calls.text[i] < 0 ? "" : calls.words.text[calls.text[i]].split("(")[0];
       if (shape === FULL && pen.measureText(text).width + 8 < width) {
         pen.fillStyle = colours.soft;
-        pen.fillText(text, Math.max(x, this.gutter) + 2, y + shape.callHeight + 7);
+        pen.fillText(text, Math.max(x, this.gutter) + 2, y + shape.callHeight + 12);
       }
     });
   }
@@ -280,18 +280,20 @@ class Timeline {
       const y = yOf(runs.lane[i]);
       pen.fillStyle = this.cause(i).colour;
       pen.fillRect(x, y, Math.max(1.5, width - 0.5), shape.run);
-      if (width > 30 && shape === FULL) this.label(this.portName(i), x, y + shape.run / 2 + 0.5, width);
+      if (width > 30 && shape === FULL) this.label(this.portName(i).split(" "), x, y + shape.run / 2 + 0.5, width);
     });
   }
 
-  label(text, x, y, width) {
+  // Writes on a slice as many of some words as have room.
+  label(words, x, y, width) {
     const { pen } = this;
     const from = Math.max(x, this.gutter);
     const room = Math.min(x + width, this.width) - from - 8;
-    if (room < 14) return;
     pen.font = "11px system-ui, sans-serif";
+    let shown = words.length;
+    while (shown && pen.measureText(words.slice(0, shown).join(" ")).width > room) shown--;
     pen.fillStyle = "#fff";
-    pen.fillText(fitted(pen, text, room), from + 4, y);
+    pen.fillText(words.slice(0, shown).join(" "), from + 4, y);
     pen.font = "12px system-ui, sans-serif";
   }
 
@@ -300,7 +302,7 @@ class Timeline {
     const [first, last] = this.range(arrows);
     const lastX = new Map();
     const drawn = [];
-    for (let i = first; i < last && drawn.length < MAX_ARROWS; i++) {
+    for (let i = first; i < last && drawn.length <= MAX_ARROWS; i++) {
       const run = arrows.run[i];
       if (runs.start[run] < this.from) continue;
       const x = Math.round(this.x(runs.start[run]));
@@ -309,7 +311,9 @@ class Timeline {
       lastX.set(lanes, x);
       drawn.push(i);
     }
-    const faint = drawn.length > 600 ? 0.07 : drawn.length > 120 ? 0.3 : 0.85;
+    this.crowded = drawn.length > MAX_ARROWS;
+    if (this.crowded) drawn.length = 0;
+    const faint = drawn.length > 120 ? 0.3 : 0.85;
     for (const i of drawn) this.drawArrow(i, faint, drawn.length <= 120);
     if (this.chosen >= 0) {
       for (let i = 0; i < arrows.rows; i++) {
@@ -328,13 +332,13 @@ class Timeline {
     const y1 = this.laneTop(fromLane) + shape.send + shape.sendHeight / 2;
     const below = toLane > fromLane;
     const y2 = this.laneTop(toLane) + shape.top + (below ? 0 : shape.run);
-    const bend = fromLane === toLane ? 14 : ((y2 - y1) * 2) / 5;
+    const bend = fromLane === toLane ? 10 : ((y2 - y1) * 2) / 5;
     pen.strokeStyle = pen.fillStyle = this.cause(run).colour;
     pen.globalAlpha = alpha;
     pen.lineWidth = thick;
     pen.beginPath();
     pen.moveTo(x1, y1);
-    const endBend = fromLane === toLane ? -14 : bend;
+    const endBend = fromLane === toLane ? -20 : bend;
     pen.bezierCurveTo(x1, y1 + bend, x2, y2 - endBend, x2, y2);
     pen.stroke();
     if (head) {
@@ -473,8 +477,9 @@ class Timeline {
     const span = duration(this.to - this.from, this.about.tscHz);
     const { sends } = this.tables;
     const count = lowerBound(sends.start, this.to) - lowerBound(sends.start, this.from);
-    const words = `In view: ${span}, ${runs.toLocaleString("en")} handler runs, ${count.toLocaleString("en")} sends.`;
-    this.now.textContent = this.chosenText ? `${this.chosenText}` : words;
+    const [shownRuns, shownSends] = [countOf(runs, "handler run"), countOf(count, "send")];
+    const more = this.crowded ? " Closer there are arrows from sends to handlers." : "";
+    this.now.textContent = this.chosenText || `In view: ${span}, ${shownRuns}, ${shownSends}.${more}`;
   }
 
   // --- what stands where ------------------------------------------------------------------------
@@ -786,6 +791,10 @@ function ticks(from, to, about, hz) {
     list.push({ time: k * step * unit, text: far ? `+${text}` : text });
   }
   return { ticks: list, base: far ? duration(base * step * unit, hz) : "" };
+}
+
+function countOf(count, noun) {
+  return `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function domainColour(who) {

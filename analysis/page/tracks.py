@@ -27,6 +27,9 @@ MAX_LANES = 64
 MAX_TEXTS = 2_000
 """So many different reasons, calls and log lines are told in words."""
 
+STORY_REACH = 8
+"""The first stretch shown grows up to so many times for the next run of the same port."""
+
 Frames = Callable[[], Iterable[pl.DataFrame]]
 
 _DRAWN = (
@@ -335,14 +338,23 @@ def _ends(frame: pl.DataFrame) -> pl.Series:
 
 
 def story(tracks: Tracks) -> tuple[int, int] | None:
-    """Give the stretch to show first: the first run that nobody provoked, and what led to it."""
-    runs, arrows = tracks.marks["runs"].with_row_index("row"), tracks.marks["arrows"]
+    """Give the stretch to show first: the first run that nobody provoked, and what led to it.
+
+    The next run of the same port is in it too, unless it is far.
+    """
+    doms = tracks.lanes.select("dom").with_row_index("lane")
+    runs = tracks.marks["runs"].with_row_index("row").join(doms, on="lane", maintain_order="left")
     causes = sorted(cause.value for cause in UNPROVOKED_CAUSES)
     first = runs.filter(pl.col("cause").is_in(causes)).head(1)
     if first.is_empty():
         return None
-    row, start, lasts = first.select("row", "start", pl.col("lasts").fill_null(0)).row(0)
-    leading = arrows.filter(pl.col("run") == row)["start"].to_list()
-    begin, end = min([start, *leading]), start + lasts
-    margin = max((end - begin) // 4, 1)
+    arrows = tracks.marks["arrows"].join(first, left_on="run", right_on="row", how="semi")
+    begin = min([*first["start"], *arrows["start"]])
+    later = runs.join(first, on=["dom", "port"], how="semi").filter(
+        pl.col("row") > first["row"].item()
+    )
+    end, *ends = _ends(pl.concat([first, later.head(1)])).to_list()
+    near = begin + STORY_REACH * max(end - begin, 1)
+    end = max([end, *(one for one in ends if one <= near)])
+    margin = max((end - begin) // 8, 1)
     return max(0, begin - margin), min(end + margin, max(tracks.length, 1))

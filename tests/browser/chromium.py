@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 OPTIONS = (
@@ -45,7 +45,15 @@ class Browser:
         self._from, answers = os.pipe()
         shell = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
         self._process = subprocess.Popen(
-            ["sh", "-c", shell, program, *OPTIONS, f"--user-data-dir={profile}", "about:blank"],
+            [
+                "/bin/sh",
+                "-c",
+                shell,
+                program,
+                *OPTIONS,
+                f"--user-data-dir={profile}",
+                "about:blank",
+            ],
             pass_fds=(commands, answers),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -87,7 +95,7 @@ class Browser:
             if answer.get("id") == self._number:
                 if "error" in answer:
                     raise RuntimeError(answer["error"])
-                return answer["result"]
+                return cast("Answer", answer["result"])
             self.events.append(answer)
 
     def _next(self) -> Answer:
@@ -97,8 +105,8 @@ class Browser:
                 message = "the browser has gone"
                 raise RuntimeError(message)
             self._read += piece
-        message, _, self._read = self._read.partition(b"\0")
-        return json.loads(message)
+        text, _, self._read = self._read.partition(b"\0")
+        return cast("Answer", json.loads(text))
 
     def open(self, page: Path, width: int = 1280, *, height: int = 900, dark: bool = False) -> None:
         """Open a file in a window of some size, and wait for its timeline."""
@@ -124,7 +132,7 @@ class Browser:
                 raise TimeoutError(message)
             time.sleep(0.02)
 
-    def run(self, expression: str) -> Any:  # noqa: ANN401  whatever the page says
+    def run(self, expression: str) -> Any:
         """Give the value of an expression in the page."""
         answer = self.call(
             "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
