@@ -22,7 +22,7 @@ class Packed:
     """Packed frames and, for JSON, what is where."""
 
     index: dict[str, dict[str, object]] = field(default_factory=dict)
-    """Table -> `rows` and `columns`: name -> `at`, `bytes`, `delta`, `words`."""
+    """Table -> `rows` and `columns`: name -> `at`, `bytes`, and `first` of differences, `words` of text."""
     _parts: list[bytes] = field(default_factory=list)
     _size: int = 0
 
@@ -43,10 +43,13 @@ class Packed:
             numbers = range(words.len())
             column = column.replace_strict(words, numbers, return_dtype=pl.Int64)
         values = (column.cast(pl.Int64) + 1).fill_null(0)
-        deltas = _zigzag(values.diff().fill_null(values.head(1)))
+        deltas = _zigzag(values.diff().fill_null(0))
         n_plain, n_delta = _bytes_for(values), _bytes_for(deltas)
-        chosen = deltas if n_delta < n_plain else values
-        about |= {"at": self._size, "bytes": min(n_plain, n_delta), "delta": n_delta < n_plain}
+        chosen = values
+        if n_delta < n_plain:
+            chosen = deltas
+            about["first"] = values[0]
+        about |= {"at": self._size, "bytes": min(n_plain, n_delta)}
         raw = _little_endian(chosen)
         for plane in range(min(n_plain, n_delta)):
             self._parts.append(raw[plane::8])

@@ -22,9 +22,9 @@ function unpackColumn(bytes, about, rows) {
     const from = about.at + plane * rows;
     for (let i = 0; i < rows; i++) values[i] += bytes[from + i] * weight;
   }
-  let sum = 0;
+  let sum = about.first;
   for (let i = 0; i < rows; i++) {
-    if (about.delta) {
+    if (sum !== undefined) {
       const odd = values[i] % 2;
       sum += odd ? -(values[i] + 1) / 2 : values[i] / 2;
       values[i] = sum - 1;
