@@ -42,7 +42,7 @@ def hostile_trace() -> bytes:
             encode_text(TextPurpose.UNPARSED, text, dom=0, tsc=2),
         ]
     facts += [
-        encode_text(TextPurpose.LOG, text, dom=0, vcpu=0, tsc=2_000 + place)
+        encode_text(TextPurpose.LOG, text, dom=0, vcpu=0, tsc=1_500 + 300 * place)
         for place, text in enumerate(EVERYTHING)
     ]
     happens = [runstate(0, 0, RUNNABLE, RUNNING, tsc=100)]

@@ -1,4 +1,4 @@
-"""Reports out of nothing, for pages: as many runs and sends as wanted, and the tracks of a trace."""
+"""Reports for pages: of a trace, or of as many runs and sends as wanted."""
 
 import io
 import random
@@ -41,7 +41,9 @@ def busy_report(deliveries: int, vcpus: int = 8) -> Report:
     """Give a report of so many sends and the runs that answer them, at times as if by chance."""
     chance = random.Random(deliveries)  # noqa: S311  a test's data
     facts = Facts(tsc_hz=HZ, domain_names={dom: f"guest{dom}" for dom in range(vcpus)})
-    empty = make_report("busy.bin", "HEAD", facts, CoverageMap(facts, Survey()), Results(), Scope())
+    empty = make_report(
+        "busy.bin", "HEAD", facts, CoverageMap(facts, Survey(facts)), Results(), Scope()
+    )
     sent = sorted(chance.randrange(deliveries * 3_000) for _ in range(deliveries))
     to = [chance.randrange(vcpus) for _ in range(deliveries)]
     late = [int(chance.lognormvariate(8, 1)) for _ in range(deliveries)]
@@ -107,7 +109,7 @@ def _sends(base: pl.DataFrame) -> pl.DataFrame:
 
 def _completed(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
     missing = [pl.lit(None).alias(name) for name in schema if name not in frame.columns]
-    return frame.with_columns(missing).select(schema.names()).cast(dict(schema))
+    return frame.with_columns(missing).select(schema.names()).cast(schema)
 
 
 def page_of(report: Report) -> bytes:

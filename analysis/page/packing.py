@@ -22,7 +22,8 @@ class Packed:
     """Packed frames and, for JSON, what is where."""
 
     index: dict[str, dict[str, object]] = field(default_factory=dict)
-    """Table -> `rows` and `columns`: name -> `at`, `bytes`, and `first` of differences, `words` of text."""
+    """Table -> `rows` and `columns`: name -> `at` and `bytes`; `first` if they are differences,
+    `words` if they are text."""
     _parts: list[bytes] = field(default_factory=list)
     _size: int = 0
 

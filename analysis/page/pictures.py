@@ -35,12 +35,12 @@ _HELP = (
     "previous run that nobody provoked. In the strip, drag over a stretch to see it."
 )
 _MARKS = (
-    ("flag", "provoked by nobody"),
-    ("upcall", "upcall"),
-    ("send", "send"),
-    ("call", "other call"),
-    ("log", "log line"),
+    ("upcalls", "upcall", "upcall"),
+    ("sends", "send", "send"),
+    ("calls", "call", "other call"),
+    ("logs", "log", "log line"),
 )
+"""What is drawn of it, its class, its name in the legend."""
 
 
 def draw_figures(report: Report, first_tsc: int) -> Figures:
@@ -127,7 +127,7 @@ def timeline_section(report: Report, tracks: Tracks) -> Html:
         "section",
         element("h2", "Timeline"),
         element("div", joined(buttons), class_="buttons", hidden=True, id="timeline-buttons"),
-        _legend(report),
+        _legend(report, tracks),
         view,
         element("noscript", element("p", words, class_="note")),
         element("p", "", id="timeline-now", class_="note", aria_live="polite"),
@@ -146,7 +146,7 @@ def _about(tracks: Tracks) -> str:
     return f"Timeline of {tracks.lanes.height} vCPUs with {tracks.kept:,} slices, marks and arrows"
 
 
-def _legend(report: Report) -> Html:
+def _legend(report: Report, tracks: Tracks) -> Html:
     causes = [
         element(
             "li",
@@ -156,9 +156,12 @@ def _legend(report: Report) -> Html:
         )
         for entry in cause_legend(report.causes)
     ]
+    drawn = [(name, words) for table, name, words in _MARKS if tracks.marks[table].height]
+    if any(entry["flagged"] for entry in cause_legend(report.causes)):
+        drawn.insert(0, ("flag", "provoked by nobody"))
     marks = [
         element("li", element("i", class_=f"mark {name}"), words, class_="aside")
-        for name, words in _MARKS
+        for name, words in drawn
     ]
     return element("ul", joined([*causes, *marks]), class_="legend")
 

@@ -614,9 +614,9 @@ class Timeline {
     const { runs } = this.tables;
     if (!this.flagged.length) return;
     const here = this.chosen >= 0 ? runs.start[this.chosen] : (this.from + this.to) / 2;
-    const later = this.flagged.filter((run) => (runs.start[run] - here) * direction > 0);
-    const run = direction > 0 ? later[0] : later[later.length - 1];
-    if (run === undefined) return;
+    const ahead = this.flagged.filter((run) => (runs.start[run] - here) * direction > 0);
+    const inOrder = ahead.length ? ahead : this.flagged; // round and round
+    const run = inOrder.at(direction > 0 ? 0 : -1);
     const half = (this.to - this.from) / 2;
     this.show(runs.start[run] - half, runs.start[run] + half);
     this.choose(run);

@@ -40,13 +40,13 @@ class Browser:
     """A browser with one tab; everything that the tab reports is kept in `events`."""
 
     def __init__(self, program: str, profile: str) -> None:
-        """Start it; descriptors 3 and 4 are its ends of the pipe."""
+        """Start it; descriptors 3 and 4 are its ends of the pipe (dash knows none above 9)."""
         commands, self._to = os.pipe()
         self._from, answers = os.pipe()
         shell = f'exec "$0" "$@" 3<&{commands} 4>&{answers}'
         self._process = subprocess.Popen(
             [
-                "/bin/sh",
+                "/bin/bash",
                 "-c",
                 shell,
                 program,
@@ -64,6 +64,9 @@ class Browser:
         self._read = b""
         self._session = ""
         self.events: list[Answer] = []
+
+    def attach(self) -> None:
+        """Take its tab."""
         targets = self.call("Target.getTargets")["targetInfos"]
         page = next(target for target in targets if target["type"] == "page")
         attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
@@ -193,6 +196,7 @@ def browser() -> Iterator[Browser]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         running = Browser(program, profile)
         try:
+            running.attach()
             yield running
         finally:
             running.close()

@@ -2,6 +2,7 @@
 
 import base64
 import zlib
+from typing import Any
 
 import polars as pl
 import pytest
@@ -52,7 +53,7 @@ def test_negative_numbers_come_back_too(numbers):
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0), (100, 1), (1000, 2)])
 def test_a_column_that_ascends_takes_few_bytes(step, expected):
-    packed = Packed()
+    packed: Any = Packed()
     packed.add("t", pl.DataFrame({"n": [(1 << 40) + step * row for row in range(100)]}))
 
     assert expected == packed.index["t"]["columns"]["n"]["bytes"]
