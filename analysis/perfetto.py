@@ -21,7 +21,8 @@ from evtrace.xen.abi import EvtchnOp
 from evtrace.xen.ops import arg_names, output_names
 
 _SLICES = (Kind.CALL_ENTER, Kind.CALL_EXIT, Kind.UPCALL_ENTER, Kind.UPCALL_EXIT)
-_DRAWN = [int(kind) for kind in (*_SLICES, Kind.HANDLER_ENTER, Kind.HANDLER_EXIT, Kind.RUNSTATE)]
+_OTHERS = (Kind.HANDLER_ENTER, Kind.HANDLER_EXIT, Kind.RUNSTATE, Kind.CLEAR)
+_DRAWN = [int(kind) for kind in (*_SLICES, *_OTHERS)]
 
 _PIDS_PER_DOMAIN = 10_000
 """A domain's process and threads are numbered from (domain + 1) times this; pCPUs below."""
@@ -49,8 +50,8 @@ def draw(
 ) -> Drawn:
     """Draw the `selected` rows of the timeline that `frames` gives, with the verdicts on them.
 
-    A delivered send whose call and run are both selected gets a flow. Times are nanoseconds of the
-    host's TSC; of an interval its start.
+    A delivered send gets a flow if its call, and the run or poller that took it, are selected.
+    Times are nanoseconds of the host's TSC; of an interval its start.
     """
     perfetto = PerfettoFile(file, tsc_hz)
     verdicts = _Verdicts(results, _selected_seqs(frames, selected))
@@ -64,9 +65,9 @@ def draw(
 
 
 def _selected_seqs(frames: Frames, selected: pl.Expr) -> set[int]:
-    """Give the `seq` of the sends and the runs that are selected."""
+    """Give the `seq` of the sends that are selected, and of what may have taken one."""
     is_send = (pl.col("kind") == Kind.CALL_ENTER) & (pl.col("op") == EvtchnOp.SEND)
-    ends = is_send | (pl.col("kind") == Kind.HANDLER_ENTER)
+    ends = is_send | pl.col("kind").is_in([int(Kind.HANDLER_ENTER), int(Kind.CLEAR)])
     return {seq for batch in frames() for seq in batch.filter(selected & ends)["seq"]}
 
 
@@ -77,15 +78,15 @@ class _Verdicts:
         self.runs: dict[int, Run] = {run.seq: run for run in results.runs}
         self.sends: dict[int, Send] = {send.seq: send for send in results.sends}
         self.arriving: dict[int, list[int]] = {}
-        """A run's seq -> the flows that end in it."""
+        """The seq of a run, or of a poller's clearing -> the flows that end in it."""
         for send in results.sends:
-            if send.fate is Fate.DELIVERED and {send.seq, send.run_seq} <= selected:
-                self.arriving.setdefault(send.run_seq or 0, []).append(_flow(send.seq))
+            if send.fate is Fate.DELIVERED and {send.seq, send.taken_seq} <= selected:
+                self.arriving.setdefault(send.taken_seq or 0, []).append(_flow(send.seq))
 
     def leaving(self, send: Send) -> list[int]:
-        """Give the flow that starts at a send; none if it was not delivered to a run."""
+        """Give the flow that starts at a send; none if it was not delivered."""
         flow = _flow(send.seq)
-        return [flow] if flow in self.arriving.get(send.run_seq or 0, ()) else []
+        return [flow] if flow in self.arriving.get(send.taken_seq or 0, ()) else []
 
 
 def _flow(seq: int) -> int:
@@ -108,6 +109,8 @@ class _Drawing:
         if row.kind == Kind.RUNSTATE:
             self._runstate(row)
             return
+        if row.kind == Kind.CLEAR and row.seq not in self._verdicts.arriving:
+            return
         track = self._vcpu(row.dom or 0, row.vcpu or 0)
         match row.kind:
             case Kind.CALL_ENTER:
@@ -125,6 +128,10 @@ class _Drawing:
             case Kind.HANDLER_EXIT:
                 track.end(f"irq {row.irq}", row.tsc_lo)
                 track.reach("upcall", row.tsc_lo)
+            case Kind.CLEAR:
+                arriving = self._verdicts.arriving[row.seq]
+                notes: Notes = {"seq": row.seq, "port": row.port}
+                track.point(Point(row.tsc_lo, "polled", notes, arriving))
 
     def finish(self) -> None:
         """Draw what never ended, too."""
@@ -159,7 +166,7 @@ class _Drawing:
             call.flows_out = self._verdicts.leaving(send)
         self._calls.setdefault(_call_key(row), []).append((track, call))
         track.begin(call, call)
-        if send is not None and send.run_seq is None:
+        if send is not None and send.taken_seq is None:
             track.point(Point(max(send.tsc, row.tsc_lo), send.fate.value, _send_notes(send)))
 
     def _call_exit(self, row: Row) -> None:

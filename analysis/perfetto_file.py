@@ -90,6 +90,8 @@ class PerfettoFile:
         packet = self._event(track, at, self._types.TYPE_INSTANT)
         packet.track_event.name = point.name
         packet.track_event.categories.append("send")
+        packet.track_event.terminating_flow_ids.extend(point.flows_in)
+        self.flows += len(point.flows_in)
         _annotate(packet.track_event, point.notes)
         self._builder.write_packet(packet)
 

@@ -1,17 +1,37 @@
-"""The report of one replayed trace as tables and a sentence; `text.py` prints it."""
+"""The report of one replayed trace: a sentence, and tables that every format shows alike."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
-from evtrace.analysis.latency import latencies
+from evtrace.analysis.channels import channels
+from evtrace.analysis.latency import GroupBy, latencies, stage_times, with_devices
+from evtrace.analysis.notebook import as_html
+from evtrace.analysis.notifications import held, rates, storms
+from evtrace.analysis.outliers import Outliers, explain_outliers
+from evtrace.analysis.placement import moved, placement
+from evtrace.analysis.scope import Scope
+from evtrace.analysis.sentence import verdict_in_words
+from evtrace.analysis.stock.analyse import StockReport
+from evtrace.analysis.tables import Table
+from evtrace.analysis.waits import Frames
 from evtrace.replay.results import Results
+from evtrace.timeline import RecordClass, class_names
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
-from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, Divergence, Finding, WorkVerdict
+from evtrace.tracefile.family import Timing
+from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, WorkVerdict
 
-TIMER_CAUSES = (Cause.VIRQ, Cause.PIRQ, Cause.IPI)
-"""Causes that explain themselves; runs of any other are listed one by one."""
+SELF_EXPLAINING = (Cause.VIRQ, Cause.PIRQ, Cause.IPI)
+"""Runs of any other cause are listed one by one."""
+
+TIMING_WORDS = {
+    Timing.UNKNOWN: "The recording does not state where its times come from.",
+    Timing.SCRIPTED: "Times are scripted, no measurement.",
+    Timing.MODELLED: "Times are modelled, no measurement.",
+    Timing.EMULATED_CPU: "Times are of an emulated CPU: they say nothing about hardware.",
+    Timing.HARDWARE: "Times are of hardware.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,95 +44,105 @@ class Spurious:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Everything a report says, as tables."""
+class Source:
+    """What a report is made of."""
 
     title: str
     profile: str
     """Name of the profile of Xen that the replay ran against."""
+    facts: Facts
+    coverage: CoverageMap
+    results: Results
+    frames: Frames
+    """Gives the timeline anew, in batches."""
+    end_tsc: int
+    """Host TSC of the trace's last record."""
+    stock: StockReport | None = None
+    """What Xen's own records tell; None where that was not asked for."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Report:
+    """Everything a report says."""
+
+    source: Source
     verdict: str
     level: str
-    coverage: pl.DataFrame
-    """`dom`, `vcpu`, `classes`, `tsc_lo`, `tsc_hi`."""
-    facts: Facts
-    results: Results
+    """C0 to C5, the lowest of the domains asked about."""
     runs: pl.DataFrame
+    """`verdicts.runs_schema`, with the `device` that each irq is named for."""
     sends: pl.DataFrame
+    stages: pl.DataFrame
+    """`latency.stage_times` of the runs."""
     causes: dict[str, int]
     fates: dict[str, int]
     spurious: Spurious
-    channels: pl.DataFrame
-    """`dom`, `port`, `name`, `runs`, one column a cause that occurs, `no_work` runs among them."""
-    latencies: pl.DataFrame
-    findings: list[Finding]
-    """What is wrong and whose doing it is, of the whole trace."""
-    divergences: list[Divergence]
+    tables: list[Table]
+    outliers: Outliers | None = None
+    """The longest ways to a handler, where these were asked for."""
+
+    def table(self, name: str) -> Table:
+        """Give the table of this name. Raises `KeyError` if there is none."""
+        return {table.name: table for table in self.tables}[name]
+
+    def __repr__(self) -> str:
+        """Say what it is and what it comes to, in a line."""
+        return f"<Report {self.source.title!r}: {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """Show itself in a notebook."""
+        return as_html(self.verdict, [table for table in self.tables if table.listed])
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Which part of a trace a report is about; empty means all."""
+class Wanted:
+    """What a report is to hold."""
 
-    doms: frozenset[int] = frozenset()
-    ports: frozenset[tuple[int, int]] = frozenset()
-    tsc_from: int | None = None
-    tsc_to: int | None = None
-
-    def of_runs(self) -> pl.Expr:
-        """Give the filter for the table of runs."""
-        return self._filter([("dom", "port")])
-
-    def of_sends(self) -> pl.Expr:
-        """Give the filter for the table of sends: either end counts."""
-        return self._filter([("dom", "port"), ("to_dom", "to_port")])
-
-    def _filter(self, ends: list[tuple[str, str]]) -> pl.Expr:
-        wanted = pl.lit(value=True)
-        if self.doms:
-            wanted &= pl.any_horizontal(pl.col(dom).is_in(sorted(self.doms)) for dom, _ in ends)
-        if self.ports:
-            wanted &= pl.any_horizontal(
-                (pl.col(dom) == d) & (pl.col(port) == p)
-                for dom, port in ends
-                for d, p in sorted(self.ports)
-            )
-        if self.tsc_from is not None:
-            wanted &= pl.col("tsc") >= self.tsc_from
-        if self.tsc_to is not None:
-            wanted &= pl.col("tsc") <= self.tsc_to
-        return wanted
+    scope: Scope = field(default_factory=Scope)
+    group_by: GroupBy = GroupBy.CHANNEL
+    over_ns: int | None = None
+    """Ways to a handler that took longer are explained; None: none is."""
 
 
-def make_report(
-    title: str,
-    profile: str,
-    facts: Facts,
-    coverage: CoverageMap,
-    results: Results,
-    scope: Scope,
-) -> Report:
-    """Summarise the verdicts of a replay for the part of the trace in `scope`."""
-    runs = results.runs_frame().filter(scope.of_runs())
-    sends = results.sends_frame().filter(scope.of_sends())
-    widths = {dom: hi - lo for dom, (lo, hi) in facts.clock_offsets.items()}
-    return Report(
-        title=title,
-        profile=profile,
-        verdict=verdict_sentence(runs, results.hypercalls, results.uncovered),
-        level=coverage.overall_level(scope.doms or {dom for dom, _ in scope.ports}),
-        coverage=coverage.frame(),
-        facts=facts,
-        results=results,
+def make_report(source: Source, wanted: Wanted | None = None) -> Report:
+    """Summarise the verdicts of a replay."""
+    wanted = wanted or Wanted()
+    scope = wanted.scope
+    facts, results = source.facts, source.results
+    all_sends = results.sends_frame()
+    runs = with_devices(results.runs_frame(), facts.irq_names).filter(scope.of_runs())
+    sends = all_sends.filter(scope.of_sends())
+    stages = stage_times(runs, all_sends, facts.clock_widths)
+    report = Report(
+        source=source,
+        verdict=_verdict(source, runs, sends),
+        level=source.coverage.overall_level(scope.asked_doms),
         runs=runs,
         sends=sends,
+        stages=stages,
         causes=_counts(runs, "cause"),
         fates=_counts(sends, "fate"),
-        spurious=_spurious(runs, coverage, results, scope),
-        channels=_channels(runs, facts),
-        latencies=latencies(runs, facts.tsc_hz, widths),
-        findings=results.findings,
-        divergences=results.divergences,
+        spurious=_spurious(runs, source, scope),
+        tables=[],
+        outliers=_outliers(source, stages, wanted.over_ns),
     )
+    moves = results.moves_frame().filter(scope.of_runs())
+    report.tables.extend(_tables(report, moves, wanted.group_by))
+    return report
+
+
+def _outliers(source: Source, stages: pl.DataFrame, over_ns: int | None) -> Outliers | None:
+    if over_ns is None:
+        return None
+    about = source.results, source.facts, source.coverage
+    return explain_outliers(source.frames, stages, *about, over_ns)
+
+
+def _verdict(source: Source, runs: pl.DataFrame, sends: pl.DataFrame) -> str:
+    """Say it by the replay, or by Xen's own records where there is nothing to replay."""
+    if source.stock and source.results.hypercalls == source.results.uncovered and runs.is_empty():
+        return source.stock.verdict
+    return verdict_in_words(source.results, runs, sends)
 
 
 def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
@@ -120,97 +150,181 @@ def _counts(frame: pl.DataFrame, column: str) -> dict[str, int]:
     return dict(counted.iter_rows())
 
 
-def _spurious(
-    runs: pl.DataFrame,
-    coverage: CoverageMap,
-    results: Results,
-    scope: Scope,
-) -> Spurious:
+def _spurious(runs: pl.DataFrame, source: Source, scope: Scope) -> Spurious:
     """Count the three kinds; upcalls belong to a vCPU, so a choice of ports or times has no L1."""
+    coverage = source.coverage
     classes = coverage.classes()
-    whole = not scope.ports and scope.tsc_from is None and scope.tsc_to is None
     empty = sum(
-        count for dom, count in results.empty_upcalls.items() if not scope.doms or dom in scope.doms
+        count
+        for dom, count in source.results.empty_upcalls.items()
+        if not scope.doms or dom in scope.doms
     )
     unprovoked = runs.filter(pl.col("cause").is_in(sorted(UNPROVOKED_CAUSES))).height
     no_work = runs.filter(pl.col("work") == WorkVerdict.NO_WORK.value).height
     return Spurious(
-        l1_empty_upcalls=empty if whole and coverage.has_upcalls(classes) else None,
+        l1_empty_upcalls=empty if scope.is_whole and coverage.has_upcalls(classes) else None,
         l2_unprovoked_runs=unprovoked if coverage.has_runs(classes) else None,
         l3_no_work=no_work if coverage.has_eoi(classes) else None,
     )
 
 
-def _channels(runs: pl.DataFrame, facts: Facts) -> pl.DataFrame:
-    """Count the runs of each port by cause, and those that found no work."""
-    names = pl.DataFrame(
-        [(dom, irq, name) for (dom, irq), name in facts.irq_names.items()],
-        {"dom": pl.UInt16, "irq": pl.Int32, "name": pl.String},
-        orient="row",
-    )
-    return (
-        runs.join(names, on=["dom", "irq"], how="left")
-        .group_by("dom", "port", "name")
-        .agg(
-            pl.len().alias("runs"),
-            *((pl.col("cause") == c).sum().alias(c) for c in sorted(set(runs["cause"]))),
-            (pl.col("work") == WorkVerdict.NO_WORK.value).sum().alias("no_work"),
-        )
-        .sort("dom", "port", "name")
-    )
+# --- the tables -------------------------------------------------------------------------------
 
 
-def verdict_sentence(runs: pl.DataFrame, hypercalls: int, uncovered: int) -> str:
-    """Say in one sentence how many runs there were and which of them nobody provoked."""
-    if runs.is_empty():
-        return _without_runs(hypercalls, uncovered)
-    ports = runs.select("dom", "port").unique()
-    of = "d{}:{}".format(*ports.row(0)) if ports.height == 1 else f"{ports.height} ports"
-    parts = [f"{count_of(runs.height, 'run')} of {of}"]
-    unprovoked = runs.filter(pl.col("cause").is_in(sorted(UNPROVOKED_CAUSES)))
-    if unprovoked.is_empty():
-        unknown = (runs["cause"] == Cause.UNKNOWN.value).sum()
-        parts.append(f"{unknown} of unknown cause" if unknown else "each provoked by an event")
-    else:
-        parts.append(
-            f"{unprovoked.height} {'was' if unprovoked.height == 1 else 'were'} provoked by nobody"
-            + _why(unprovoked, name_port=ports.height > 1),
-        )
-    return "; ".join(parts) + "."
-
-
-_IN_WORDS = {
-    Cause.BIND_CONSERVATIVE: "Xen's conservative event at bind",
-    Cause.RETRIGGER_LOCAL: "the guest set the bit itself",
-    Cause.DOUBLE_HANDLE: "two vCPUs handled one event",
-    Cause.STALE_PENDING_REUSE: "pending left by an earlier owner",
-    Cause.PEER_CLOSE_RESIDUE: "the peer had closed before",
-    Cause.UNBIND_LAST_CALL: "called once more while being freed",
-    Cause.UNPROVOKED: "nothing had set it pending",
-}
-
-
-def _why(unprovoked: pl.DataFrame, *, name_port: bool) -> str:
-    groups = unprovoked.group_by("cause", "dom", "port", maintain_order=True).len()
-    texts = [
-        (f"d{dom}:{port}, " if name_port else "")
-        + _IN_WORDS[Cause(cause)]
-        + (f" ({count} times)" if count > 1 else "")
-        for cause, dom, port, count in groups.head(3).iter_rows()
+def _tables(report: Report, moves: pl.DataFrame, group_by: GroupBy) -> list[Table]:
+    source, runs, sends = report.source, report.runs, report.sends
+    hz = source.facts.tsc_hz
+    coverage = source.coverage
+    told = [dom for dom in runs["dom"].unique() if RecordClass.CALL in coverage.classes(dom)]
+    note = TIMING_WORDS[source.facts.timing]
+    channel_frame = channels(runs, sends, report.stages, coverage, hz, group_by)
+    if hz is None:
+        note = "The TSC's frequency is not known; no time can be given."
+    return [
+        Table("coverage", "Captured", _coverage(coverage)),
+        _findings(source.results),
+        _divergences(source.results),
+        _timed("channels", _CHANNELS, channel_frame, f"{_WAY} {note}"),
+        _timed("latencies", "Latencies by stage", latencies(report.stages, hz, group_by), note),
+        Table("ports", "Handler runs by port", _ports(runs, coverage)),
+        Table("notable_runs", _NOTABLE, _notable(runs)),
+        Table("spurious", "Spurious, three kinds that are never added", _spurious_frame(report)),
+        *([] if hz is None else _notifications(report, hz)),
+        Table("held", _HELD, held(runs, sends, source.end_tsc, hz)),
+        _placement(placement(runs, moves, told)),
+        Table("moves", "Ports that bind_vcpu moved", moved(moves)),
+        *(source.stock.tables if source.stock else []),
+        *([report.outliers.table, report.outliers.chains] if report.outliers else []),
+        Table("runs", "All handler runs", runs, listed=0),
+        Table("sends", "All sends", sends, listed=0),
     ]
-    more = [f"and {groups.height - 3} more ports"] if groups.height > 3 else []
-    return ": " + "; ".join(texts + more)
 
 
-def _without_runs(hypercalls: int, uncovered: int) -> str:
-    if not hypercalls:
-        return "No event-channel hypercall and no handler run in this trace."
-    text = f"{count_of(hypercalls, 'event-channel hypercall')}, no handler run captured"
-    if uncovered == hypercalls:
-        text += ": a stock capture tells that vCPUs called, not what for"
-    return text + "."
+def _timed(name: str, title: str, frame: pl.DataFrame, note: str) -> Table:
+    """Make a table with quantiles; those that mean nothing in it are not shown."""
+    count = "count" if "count" in frame.columns else "runs"
+    hidden = ["p999_ns"] if (frame[count].max() or 0) < ENOUGH_FOR_P999 else []  # type: ignore[operator]
+    hidden += [
+        name
+        for name in ("uncertainty_ns", "lost", "unknown")
+        if name in frame and not frame[name].sum()
+    ]
+    return Table(name, title, frame, note, tuple(hidden), _LABELS)
 
 
-def count_of(count: int, noun: str) -> str:
-    """Give a number of things in words: `1 run`, `1,697 runs`."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def _placement(frame: pl.DataFrame) -> Table:
+    """Make the table of runs by vCPU, listed where some port ran on more than one."""
+    vcpus = [name for name in frame.columns if name[1:].isdecimal()]
+    spread = frame.select(pl.sum_horizontal(pl.col(vcpus) > 0).max()).item() if vcpus else 0
+    listed = 20 if (spread or 0) > 1 else 0
+    return Table("placement", "Handler runs by vCPU", frame, listed=listed)
+
+
+ENOUGH_FOR_P999 = 1000
+"""Of fewer values the 99.9th percentile is the largest."""
+
+_LABELS = {
+    "p999_ns": "p99.9",
+    "coalesced": "coal",
+    "unprovoked": "L2",
+    "no_work": "L3",
+    "uncertainty_ns": "±",
+}
+_CHANNELS = "Channels, the longest wait first"
+_WAY = "From the send to the handler; L2: runs that nobody provoked, L3: no work found."
+_NOTABLE = "Runs, the self-explaining timers and IPIs left out"
+_HELD = "Events that waited for their port to be unmasked"
+_RATES = "Notifications a second, on average and in the busiest 10 ms"
+_STORMS = "Storms: many sends, little work"
+
+
+def _notifications(report: Report, tsc_hz: int) -> list[Table]:
+    return [
+        Table("rates", _RATES, rates(report.sends, report.runs, tsc_hz)),
+        Table("storms", _STORMS, storms(report.sends, report.runs, tsc_hz)),
+    ]
+
+
+def _coverage(coverage: CoverageMap) -> pl.DataFrame:
+    """Say which classes were captured for whom and when."""
+    rows = [
+        (_who(dom, vcpu), class_names(classes), lo, hi)
+        for dom, vcpu, classes, lo, hi in coverage.frame().iter_rows()
+    ]
+    schema = pl.Schema(
+        {
+            "who": pl.String(),
+            "captured": pl.List(pl.String()),
+            "from_tsc": pl.Int64(),
+            "to_tsc": pl.Int64(),
+        },
+    )
+    return pl.DataFrame(rows, schema, orient="row")
+
+
+def _who(dom: int | None, vcpu: int | None) -> str:
+    if dom is None:
+        return "all"
+    return f"d{dom}" if vcpu is None else f"d{dom}v{vcpu}"
+
+
+def _findings(results: Results) -> Table:
+    rows = [found.as_json() for found in results.findings]
+    return Table("findings", "Findings", pl.DataFrame(rows, infer_schema_length=None))
+
+
+def _divergences(results: Results) -> Table:
+    rows = [asdict(found) for found in results.divergences]
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    return Table("divergences", "Divergences", frame, hidden=("around",))
+
+
+def _ports(runs: pl.DataFrame, coverage: CoverageMap) -> pl.DataFrame:
+    """Count the runs of each port, those that found no work, and all by cause."""
+    causes = sorted(set(runs["cause"]))
+    told = [dom for dom in runs["dom"].unique() if RecordClass.EOI in coverage.classes(dom)]
+    no_work = (pl.col("work") == WorkVerdict.NO_WORK.value).sum()
+    counts = [pl.col("cause").filter(pl.col("cause") == cause).len() for cause in causes]
+    words = [
+        pl.when(count > 0).then(pl.format("{} {}", pl.lit(cause), count))
+        for cause, count in zip(causes, counts, strict=True)
+    ]
+    return (
+        runs.group_by("dom", "port", "device")
+        .agg(
+            runs=pl.len().cast(pl.Int64),
+            no_work=pl.when(pl.col("dom").first().is_in(told)).then(no_work).cast(pl.Int64),
+            causes=pl.concat_str([pl.lit(""), *words], separator=", ", ignore_nulls=True),
+        )
+        .sort("dom", "port", "device")
+        .select(_port_name(), "device", "runs", "no_work", pl.col("causes").str.strip_prefix(", "))
+    )
+
+
+def _port_name() -> pl.Expr:
+    return pl.format("d{}:{}", "dom", pl.col("port").cast(pl.String).fill_null("?")).alias("port")
+
+
+def _notable(runs: pl.DataFrame) -> pl.DataFrame:
+    """List the runs that need an explanation."""
+    worth = ~pl.col("cause").is_in([cause.value for cause in SELF_EXPLAINING])
+    columns: list[str | pl.Expr] = [
+        "tsc",
+        "seq",
+        _port_name(),
+        pl.format("v{}", "vcpu").alias("vcpu"),
+    ]
+    return runs.filter(worth).select(*columns, "cause", "routes", "work", "evidence", "reason")
+
+
+def _spurious_frame(report: Report) -> pl.DataFrame:
+    if report.runs.is_empty():
+        return pl.DataFrame()
+    found = report.spurious
+    rows = [
+        ("L1", "upcalls in which no handler ran", found.l1_empty_upcalls),
+        ("L2", "runs that nobody provoked", found.l2_unprovoked_runs),
+        ("L3", "runs in which the driver found no work", found.l3_no_work),
+    ]
+    schema = {"level": pl.String, "what": pl.String, "count": pl.Int64}
+    return pl.DataFrame(rows, schema, orient="row")

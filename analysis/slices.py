@@ -36,6 +36,7 @@ class Point:
     begin: int
     name: str
     notes: Notes
+    flows_in: list[int] = field(default_factory=list)
 
 
 class Pen(Protocol):

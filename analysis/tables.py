@@ -1,7 +1,7 @@
 """Tables: what a report is made of. Every format shows the same ones."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -19,6 +19,15 @@ class Table:
     """What to know before reading it, in a sentence or two."""
     hidden: tuple[str, ...] = ()
     """Columns that only JSON and CSV hold."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Headings of columns that are not headed by their names."""
+    listed: int = 20
+    """Rows that a whole report shows; asked for by name, a table shows all."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to show."""
+        return self.frame.is_empty() or not self.shown
 
     @property
     def shown(self) -> list[str]:
@@ -31,12 +40,12 @@ class Table:
 
     def headings(self) -> list[str]:
         """Give the headings of the columns shown: their names without the unit."""
-        return [_heading(name) for name in self.shown]
+        return [self.labels.get(name) or _heading(name) for name in self.shown]
 
     def cells(self) -> Iterable[Sequence[str]]:
-        """Give the rows as text; what was not observed is `-`."""
+        """Give the rows as text, `listed` of them; what was not observed is `-`."""
         shows = [show_as(name) for name in self.shown]
-        for row in self.frame.select(self.shown).iter_rows():
+        for row in self.frame.select(self.shown).head(self.listed).iter_rows():
             yield [
                 "-" if value is None else show(value)
                 for show, value in zip(shows, row, strict=True)
@@ -46,8 +55,17 @@ class Table:
         """Tell whether a column holds numbers, which stand to the right."""
         return self.frame.schema[name].is_numeric()
 
+    @property
+    def unlisted(self) -> int:
+        """How many rows `cells` leaves out."""
+        return max(0, self.frame.height - self.listed)
 
-_UNITS = ("_ns", "_tsc")
+    def whole(self) -> "Table":
+        """Give the same table with all its rows listed."""
+        return replace(self, listed=self.frame.height)
+
+
+_UNITS = ("_ns", "_tsc", "_hz", "_share")
 
 
 def _heading(name: str) -> str:
@@ -60,7 +78,9 @@ def show_as(name: str) -> Callable[[object], str]:
     """Give the function that shows a value of a column, by the unit in the column's name."""
     if name.endswith("_ns"):
         return lambda value: duration(int(str(value)))
-    if name == "share":
+    if name.endswith("_hz"):
+        return lambda value: f"{float(str(value)):,.0f}/s"
+    if name == "share" or name.endswith("_share"):
         return lambda value: f"{float(str(value)):.1%}"
     if name in {"tsc", "seq"} or name.endswith(("_tsc", "_seq")):
         return str

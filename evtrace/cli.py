@@ -17,6 +17,7 @@ from evtrace.commands.convert import convert
 from evtrace.commands.cut import cut
 from evtrace.commands.doctor import doctor
 from evtrace.commands.dump import dump
+from evtrace.commands.explain import explain
 from evtrace.commands.import_ import import_
 from evtrace.commands.info import info
 from evtrace.commands.record import record
@@ -83,6 +84,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "cut": cut,
     "replay": replay,
     "report": report,
+    "explain": explain,
     "doctor": doctor,
     "conform": conform,
 }

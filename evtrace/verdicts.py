@@ -71,6 +71,22 @@ class Route(StrEnum):
 
 
 @unique
+class UpcallVerdict(StrEnum):
+    """Why an upcall was empty: no handler ran in it (L1)."""
+
+    EMPTY_UPCALL = "EMPTY_UPCALL"
+    """Nothing was pending any more: another vCPU, an upcall before or a close had taken it."""
+    PASSED_OVER = "PASSED_OVER"
+    """What announced it is pending still; the guest did not handle it, or must not."""
+    VCPU_INFO_REGISTER = "VCPU_INFO_REGISTER"
+    """Xen makes an upcall when a vCPU's vcpu_info is registered."""
+    CALLBACK_SET = "CALLBACK_SET"
+    """HVM: Xen asserts the callback once when the guest sets it."""
+    UNKNOWN = "UNKNOWN"
+    """A record that the verdict needs was not captured; the reason says which."""
+
+
+@unique
 class WorkVerdict(StrEnum):
     """What the driver found (L3); only the driver can know."""
 
@@ -163,6 +179,22 @@ class Run:
     """Nobody provoked it, and that is the guest's doing, not Xen's."""
 
 
+@dataclass(frozen=True, slots=True)
+class EmptyUpcall:
+    """An upcall in which no handler ran; `seq` of the record of its start, `tsc` in host cycles."""
+
+    seq: int
+    dom: int
+    vcpu: int
+    tsc: int
+    exit_tsc: int
+    """Its end; where that was not seen, the start of the next one."""
+    verdict: UpcallVerdict
+    reason: str
+    evidence: str
+    """`observed` or `inferred(rule)`."""
+
+
 @dataclass(slots=True)
 class Send:
     """One EVTCHNOP_send and its fate."""
@@ -182,6 +214,24 @@ class Send:
     """The run that answered it."""
     entered_tsc: int | None = None
     """When the sender made the call; it takes effect at `tsc` or later."""
+    polled_seq: int | None = None
+    """The record in which a poller took it, and no handler ran."""
+
+    @property
+    def taken_seq(self) -> int | None:
+        """The record that took it: the run's, or the poller's clearing."""
+        return self.polled_seq if self.run_seq is None else self.run_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One EVTCHNOP_bind_vcpu that Xen granted: from `tsc` on, new events of the port go there."""
+
+    seq: int
+    tsc: int
+    dom: int
+    port: int
+    vcpu: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +252,25 @@ class Divergence:
 
 
 @unique
+class Severity(StrEnum):
+    """How bad a finding is, the worst first."""
+
+    ERROR = "error"
+    """Events are lost, or stuck: of a snapshot, in every one of several."""
+    WARNING = "warning"
+    """Something is done that must not be, or looks stuck in the one snapshot there is."""
+    NOTICE = "notice"
+    """Worth knowing; or what cannot be settled."""
+    NORMAL = "normal"
+    """Looks odd and is not."""
+
+    @property
+    def is_trouble(self) -> bool:
+        """Severe enough for exit code 1."""
+        return self in {Severity.ERROR, Severity.WARNING}
+
+
+@unique
 class Blame(StrEnum):
     """Whose doing a finding is."""
 
@@ -213,51 +282,103 @@ class Blame(StrEnum):
 
 @unique
 class FindingCode(StrEnum):
-    """What is wrong; docs/faults.md says what shows it."""
+    """What is wrong; docs/faults.md says what shows it.
 
-    NO_PENDING_AT_BIND = "NO_PENDING_AT_BIND"
+    Numbers are never used twice: EVT2xx is the hypervisor's doing, EVT3xx a guest's, EVT4xx the
+    capture's. EVT1xx are those of `evtrace doctor`.
+    """
+
+    NO_PENDING_AT_BIND = "EVT201"
     """bind_interdomain did not set the binder's port pending."""
-    LOST_SEND = "LOST_SEND"
+    LOST_SEND = "EVT202"
     """A send returned 0 and set nothing pending."""
-    LOST_EVENT = "LOST_EVENT"
+    LOST_EVENT = "EVT203"
     """A VIRQ or PIRQ was raised and set nothing pending."""
-    LOST_UPCALL = "LOST_UPCALL"
+    LOST_UPCALL = "EVT204"
     """An event was pending and its vCPU was not told."""
-    NOT_DELIVERED = "NOT_DELIVERED"
+    NOT_DELIVERED = "EVT205"
     """The event or its upcall was lost; which one, the trace does not tell."""
-    WRONG_PORT = "WRONG_PORT"
+    WRONG_PORT = "EVT206"
     """A send reached another port of the receiver."""
-    SET_FOR_NOBODY = "SET_FOR_NOBODY"
+    SET_FOR_NOBODY = "EVT207"
     """A port was set pending, and nobody had sent."""
-    PENDING_KEPT_OVER_CLOSE = "PENDING_KEPT_OVER_CLOSE"
+    PENDING_KEPT_OVER_CLOSE = "EVT208"
     """A close left the pending bit to the port's next owner."""
-    UNMASK_WITHOUT_RERAISE = "UNMASK_WITHOUT_RERAISE"
+    UNMASK_WITHOUT_RERAISE = "EVT209"
     """EVTCHNOP_unmask did not raise the event that waited."""
-    NOT_CLEARED = "NOT_CLEARED"
+    NOT_CLEARED = "EVT301"
     """A guest handled an event and left its pending bit set."""
-    NEVER_UNMASKED = "NEVER_UNMASKED"
+    NEVER_UNMASKED = "EVT302"
     """A guest was done with a port and left it masked; an event waits."""
-    WRONG_VCPU = "WRONG_VCPU"
+    WRONG_VCPU = "EVT303"
     """A guest handled a port on a vCPU that is not the port's."""
-    DOUBLE_HANDLE = "DOUBLE_HANDLE"
+    DOUBLE_HANDLE = "EVT304"
     """A guest ran a handler twice for one event."""
-    CLOCKS_DISAGREE = "CLOCKS_DISAGREE"
-    """The TSCs of two pCPUs disagree: what rests on the order of their records is withheld."""
-    RECORDS_LOST = "RECORDS_LOST"
+    RECORDS_LOST = "EVT401"
     """Records were dropped: what rests on them is withheld."""
+    CLOCKS_DISAGREE = "EVT402"
+    """The TSCs of two pCPUs disagree: what rests on the order of their records is withheld."""
+
+    @property
+    def blame(self) -> Blame:
+        """Whose doing it is, by the number's hundreds."""
+        return _BLAMES[self.value[3]]
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is: an event is lost or stuck, or a handler runs that must not."""
+        if self.blame is Blame.CAPTURE:
+            return Severity.NOTICE
+        return Severity.WARNING if self in _NEEDLESS_RUNS else Severity.ERROR
+
+
+_BLAMES = {"2": Blame.HYPERVISOR, "3": Blame.GUEST, "4": Blame.CAPTURE}
+
+_NEEDLESS_RUNS = frozenset(
+    {
+        FindingCode.SET_FOR_NOBODY,
+        FindingCode.PENDING_KEPT_OVER_CLOSE,
+        FindingCode.WRONG_VCPU,
+        FindingCode.DOUBLE_HANDLE,
+    },
+)
+"""What makes a handler run that must not, and loses nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong, and whose doing it is; `seq` is the record at which it happened."""
+    """Something that is wrong; `seq` is the record at which it happened."""
 
     code: FindingCode
-    blame: Blame
     seq: int
     tsc: int
     dom: int
     port: int | None
     sentence: str
+
+    @property
+    def severity(self) -> Severity:
+        """How bad it is."""
+        return self.code.severity
+
+    @property
+    def blame(self) -> Blame:
+        """Whose doing it is."""
+        return self.code.blame
+
+    def as_json(self) -> dict[str, object]:
+        """Give it as `schemas/replay.schema.json` and `schemas/report.schema.json` have it."""
+        return {
+            "severity": self.severity.value,
+            "code": self.code.value,
+            "name": self.code.name,
+            "blame": self.blame.value,
+            "seq": self.seq,
+            "tsc": self.tsc,
+            "dom": self.dom,
+            "port": self.port,
+            "sentence": self.sentence,
+        }
 
 
 def runs_schema() -> "pl.Schema":
@@ -300,6 +421,14 @@ def runs_schema() -> "pl.Schema":
     return pl.Schema(columns)
 
 
+def moves_schema() -> "pl.Schema":
+    """Columns of the table of moves; one row a `Move`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    numbers = {"dom": pl.UInt16, "port": pl.UInt32, "vcpu": pl.UInt16}
+    return pl.Schema({"seq": pl.UInt64, "tsc": pl.Int64, **numbers})
+
+
 def sends_schema() -> "pl.Schema":
     """Columns of the table of sends; one row a `Send`."""
     import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
@@ -319,5 +448,23 @@ def sends_schema() -> "pl.Schema":
             "reason": pl.String,
             "run_seq": pl.UInt64,
             "entered_tsc": pl.Int64,
+        },
+    )
+
+
+def upcalls_schema() -> "pl.Schema":
+    """Columns of the table of empty upcalls; one row an `EmptyUpcall`."""
+    import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
+
+    return pl.Schema(
+        {
+            "seq": pl.UInt64,
+            "dom": pl.UInt16,
+            "vcpu": pl.UInt16,
+            "tsc": pl.Int64,
+            "exit_tsc": pl.Int64,
+            "verdict": pl.String,
+            "reason": pl.String,
+            "evidence": pl.String,
         },
     )

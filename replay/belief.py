@@ -457,6 +457,12 @@ class Belief:
         if home is not None:
             queue.consume_until(self.machine, channel[0], home[0], channel[1])
 
+    def register_vcpu_info(self, dom: int, vcpu: int) -> None:
+        """Follow Xen: a vCPU's vcpu_info is registered."""
+        self.domain(dom, vcpu)
+        self.machine.register_vcpu_info(dom, vcpu)
+        self.events()
+
     def upcall(self, dom: int, vcpu: int) -> None:
         """Follow the guest: it enters the upcall, takes its flag and, in 2-level, the selector."""
         domain = self.domain(dom, vcpu)

@@ -58,22 +58,23 @@ class Fates:
             self._unknown(send, reason)
         return Token()
 
-    def polled(self, token: Token) -> None:
+    def polled(self, taken: Consumption) -> None:
         """Settle the sends that a poller took: it cleared the bit itself, no handler ran."""
         fate = Fate.DELIVERED
-        for _, send in token.parts:
+        for _, send in taken.token.parts:
             gap = self._coverage.gap(send.to_dom or 0, 0, self.now) if send is not None else ""
             if gap:
                 self._unknown(send, gap)
             elif send is not None:
                 send.fate, send.reason = fate, "taken by a poller, which cleared the bit itself"
+                send.polled_seq = taken.seq
             fate = Fate.COALESCED
 
     def closed(self, channel: Channel, taken: Consumption | None) -> None:
         """Settle the sends that a port's owner had not handled when it closed the port."""
         parts = self._tokens.drop(channel).parts
         if taken is not None and taken.by_poller:
-            self.polled(taken.token)
+            self.polled(taken)
         elif taken is not None:
             parts = taken.token.parts + parts
         for _, send in parts:
@@ -86,7 +87,7 @@ class Fates:
         """Settle the sends that were pending, or taken but not handled, when the trace ended."""
         for channel, consumption in taken:
             if consumption.by_poller:
-                self.polled(consumption.token)
+                self.polled(consumption)
             else:
                 self._settle_taken(channel, consumption.token)
         for channel, token in self._tokens.remaining():

@@ -64,24 +64,22 @@ class Findings:
 
     def blame_capture(self, code: FindingCode, row: Row, why: str) -> None:
         """Take something that is wrong with the capture."""
-        self._add(Finding(code, Blame.CAPTURE, row.seq, row.tsc_lo, row.dom or 0, None, why))
+        self._add(Finding(code, row.seq, row.tsc_lo, row.dom or 0, None, why))
 
     def blame_xen(self, code: FindingCode, part: Contribution, channel: Channel, why: str) -> None:
         """Take a fault of the hypervisor, at the record that was to set `channel` pending."""
         sentence = f"{_PROMISES[part.kind].format(_name(channel))}; {why}"
-        self._add(Finding(code, Blame.HYPERVISOR, part.seq, part.tsc, *channel, sentence))
+        self._add(Finding(code, part.seq, part.tsc, *channel, sentence))
 
     def blame_guest(self, code: FindingCode, run: Run, channel: Channel, why: str) -> None:
         """Take a fault of a guest, the first of its kind on each port."""
         if (code, channel) not in self._told:
             self._told.add((code, channel))
-            self._add(Finding(code, Blame.GUEST, run.seq, run.tsc, *channel, why))
+            self._add(Finding(code, run.seq, run.tsc, *channel, why))
 
-    def add(
-        self, code: FindingCode, blame: Blame, seq: int, tsc: int, *, at: Channel, why: str
-    ) -> None:
+    def add(self, code: FindingCode, seq: int, tsc: int, *, at: Channel, why: str) -> None:
         """Take any other finding."""
-        self._add(Finding(code, blame, seq, tsc, *at, why))
+        self._add(Finding(code, seq, tsc, *at, why))
 
     def _add(self, finding: Finding) -> None:
         self._found.append(finding)
@@ -112,8 +110,7 @@ class Findings:
 def _set_for_nobody(run: Run) -> Finding:
     name = f"d{run.dom}:{run.port}"
     why = f"{name} was found pending, and nothing had set it"
-    code, blame = FindingCode.SET_FOR_NOBODY, Blame.HYPERVISOR
-    return Finding(code, blame, run.seq, run.tsc, run.dom, run.port, why)
+    return Finding(FindingCode.SET_FOR_NOBODY, run.seq, run.tsc, run.dom, run.port, why)
 
 
 def _name(channel: Channel) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from evtrace.replay import comparison
-from evtrace.replay.belief import ALLOCATING, Belief
+from evtrace.replay.belief import ALLOCATING, Belief, Event
 from evtrace.replay.calls import CHANGES_PORTS, Call, CallPairing
 from evtrace.replay.clocks import Clocks
 from evtrace.replay.delivery import IDLE_DOMAIN, WAKE_CYCLES, Delivery, Step
@@ -29,9 +29,16 @@ from evtrace.verdicts import (
     Divergence,
     Fate,
     FindingCode,
+    Move,
     Send,
 )
-from evtrace.xen.abi import EvtchnOp, HYPERVISOR_sched_op, PortState
+from evtrace.xen.abi import (
+    EvtchnOp,
+    HYPERVISOR_hvm_op,
+    HYPERVISOR_sched_op,
+    HYPERVISOR_vcpu_op,
+    PortState,
+)
 from evtrace.xen.machine import Answer
 
 MAX_UNEXPLAINED = 100
@@ -45,7 +52,10 @@ FOLLOWED_KINDS = [
     for kind in Kind
     if kind >= Kind.CALL_ENTER or kind in {Kind.HYPERCALL, Kind.IRQ_HANDLED, Kind.LOST}
 ]
-"""Kinds of rows that every replay needs; of HYPERCALL only those of event_channel_op."""
+"""Kinds of rows that every replay needs; of HYPERCALL only event_channel_op and the others."""
+
+OTHER_HYPERCALLS = frozenset({HYPERVISOR_sched_op, HYPERVISOR_vcpu_op, HYPERVISOR_hvm_op})
+"""Hypercalls that may poll for events, or make an upcall without one."""
 
 SCHEDULER_KINDS = [int(Kind.RUNSTATE), int(Kind.WAKE)]
 """Kinds that show whether Xen wakes whom it must; wanted where every step of a guest is known."""
@@ -62,6 +72,7 @@ class Raised:
     dom: int
     vcpu: int
     port: int
+    """The port it goes through; 0: the one that it sets pending."""
     seq: int
     tsc: int
     tsc_hi: int
@@ -80,9 +91,9 @@ class Raised:
         """Name a record about the port itself."""
         return cls(kind, channel[0], vcpu, channel[1], row.seq, row.tsc_lo, row.tsc_hi)
 
-    def contribution(self, *, masked: bool) -> Contribution:
-        """Give the token's entry for an event set pending by this step."""
-        where = (self.dom, self.vcpu, self.port)
+    def contribution(self, *, masked: bool, own: int = 0) -> Contribution:
+        """Give the token's entry for an event that this step set pending on the port `own`."""
+        where = (self.dom, self.vcpu, self.port or own)
         return Contribution(self.kind, self.seq, self.tsc, self.tsc_hi, *where, masked)
 
 
@@ -176,8 +187,11 @@ class Follow:
             return True
         if row.kind == Kind.TEXT:
             self._runs.text(row)
-        if row.kind == Kind.HYPERCALL and row.op == HYPERVISOR_sched_op:
-            self._delivery.polls(row)
+        if row.kind == Kind.HYPERCALL and row.op in OTHER_HYPERCALLS:
+            if row.op == HYPERVISOR_sched_op:
+                self._delivery.polls(row)
+            else:
+                self._runs.upcalls.hypercall(row)
             return True
         return False
 
@@ -300,8 +314,10 @@ class Follow:
                 self._note_queue((call.dom, args[0]))
                 step = Step(call.lo, call.hi)
                 self._delivery.raised((call.dom, args[0]), step, by_unmask=True)
+                self._runs.upcalls.announce_waiting((call.dom, args[0]))
             case EvtchnOp.BIND_VCPU:
                 self._runs.moved((call.dom, args[0]), call.hi)
+                self.results.moves.append(Move(call.enter.seq, call.lo, call.dom, *args[:2]))
             case EvtchnOp.RESET | EvtchnOp.RESET_CONT:
                 self._runs.closed_all(self._belief.target(call))
             case _:
@@ -364,11 +380,16 @@ class Follow:
         for event in events:
             channel = (event.dom, event.port)
             if raised is not None:
-                part = raised.contribution(masked=event.masked)
+                part = raised.contribution(masked=event.masked, own=event.port)
                 self._runs.contribute(channel, part, raised.send)
             self._note_queue(channel)
             self._delivery.raised(channel, step)
+            self._announce(event)
         return bool(events)
+
+    def _announce(self, event: Event) -> None:
+        if not event.masked:
+            self._runs.upcalls.announce((event.dom, event.vcpu), (event.dom, event.port))
 
     def _note_queue(self, channel: Channel) -> None:
         """Remember on which FIFO queue a pending event was first linked."""
@@ -421,6 +442,7 @@ class Follow:
             self._belief.unmask(channel, row.vcpu or 0)
             self._delivery.unmasked(row, channel)
             self._runs.unmasked(channel, row.tsc_lo)
+            self._runs.upcalls.announce_waiting(channel)
 
     def _set(self, row: Row) -> None:
         if row.port is not None:
@@ -432,7 +454,7 @@ class Follow:
     def _consume(self, row: Row) -> None:
         if row.port is not None:
             self._belief.consume((row.dom or 0, row.port))
-            self._runs.consumed((row.dom or 0, row.port))
+            self._runs.consumed((row.dom or 0, row.port), row.vcpu or 0)
 
     def _irq_handled(self, row: Row) -> None:
         """Take the record of an interrupt, which Xen writes when it is done with it."""
@@ -453,11 +475,17 @@ class Follow:
         for event in self._belief.events():
             channel = (event.dom, event.port)
             raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
-            self._runs.contribute(channel, raised.contribution(masked=event.masked), None)
+            self._runs.contribute(
+                channel, raised.contribution(masked=event.masked, own=event.port), None
+            )
             self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
+            self._announce(event)
 
     def _interrupt(self, row: Row, channel: Channel) -> None:
-        events = {(event.dom, event.port): event.masked for event in self._belief.events()}
+        events = {}
+        for event in self._belief.events():
+            events[event.dom, event.port] = event.masked
+            self._announce(event)
         raised = Raised.by_row(ContributionKind.PIRQ, row, row.vcpu or 0, channel)
         part = raised.contribution(masked=events.get(channel, False))
         if not self._runs.explain_late(channel, part):
@@ -466,6 +494,7 @@ class Follow:
 
     def _domain_created(self, row: Row) -> None:
         self._belief.create_domain(row.dom or 0, row.a0 or 1)
+        self._runs.upcalls.created(row.dom or 0)
         self._doubt_uncaptured({row.dom or 0})
 
     def _domain_destroyed(self, row: Row) -> None:

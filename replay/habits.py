@@ -4,7 +4,7 @@ from evtrace.replay.findings import Findings
 from evtrace.replay.tokens import Channel
 from evtrace.timeline import Row
 from evtrace.tracefile.family import TextPurpose
-from evtrace.verdicts import Blame, FindingCode, Run
+from evtrace.verdicts import FindingCode, Run
 from evtrace.xen.abi import PortState
 
 
@@ -79,7 +79,7 @@ class Habits:
         name = f"d{channel[0]}:{channel[1]}"
         why = f"{name} was closed with an event pending, and its next owner got that at {run.tsc}"
         code = FindingCode.PENDING_KEPT_OVER_CLOSE
-        self._findings.add(code, Blame.HYPERVISOR, seq, tsc, at=channel, why=why)
+        self._findings.add(code, seq, tsc, at=channel, why=why)
 
     # --- masking -------------------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ class Habits:
         name = f"d{channel[0]}:{channel[1]}"
         why = f"{name} is left masked from here to the end, and an event waits"
         code = FindingCode.NEVER_UNMASKED
-        self._findings.add(code, Blame.GUEST, row.seq, row.tsc_lo, at=channel, why=why)
+        self._findings.add(code, row.seq, row.tsc_lo, at=channel, why=why)
 
     def forget(self, channel: Channel) -> None:
         """Forget a port that is closed."""

@@ -1,7 +1,5 @@
 """Runs: handler runs and upcalls as they happen, each run explained by the token it consumed."""
 
-from dataclasses import dataclass
-
 from evtrace.replay.belief import Belief
 from evtrace.replay.causes import Circumstances, Verdict, decide, routes
 from evtrace.replay.delivery import Delivery
@@ -11,6 +9,7 @@ from evtrace.replay.habits import Habits
 from evtrace.replay.results import Results
 from evtrace.replay.snapshots import SeenDomain
 from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
+from evtrace.replay.upcalls import Upcalls
 from evtrace.timeline import RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import (
@@ -26,12 +25,6 @@ from evtrace.xen.abi import PortState
 
 EOI_SPURIOUS = 1
 """XEN_EOI_FLAG_SPURIOUS (Linux, include/xen/events.h)."""
-
-
-@dataclass(slots=True)
-class _Upcall:
-    tsc: int
-    runs: int = 0
 
 
 class Runs:
@@ -60,10 +53,10 @@ class Runs:
         self._consumed: dict[Channel, Consumption] = {}
         self._exits: dict[tuple[int, int], int] = {}  # (dom, vcpu) -> end of its last handler
         self._running: dict[tuple[int, int, int], Run] = {}  # (dom, vcpu, irq) -> run
-        self._upcalls: dict[tuple[int, int], _Upcall] = {}
         self._freed: dict[Channel, tuple[int, int]] = {}  # irq being freed: (vcpu, since)
         self._bound: dict[Channel, int] = {}
         self._last_run: dict[Channel, Run] = {}
+        self.upcalls = Upcalls(belief, coverage, results, self._last_run.get)
         self.previous: Run | None = None
         """The run of the same port before the one that started last."""
 
@@ -133,7 +126,7 @@ class Runs:
     def destroyed(self, dom: int) -> None:
         """Forget a domain, with the upcalls and handlers that its vCPUs never returned from."""
         self.closed_all(dom)
-        self._upcalls = {where: up for where, up in self._upcalls.items() if where[0] != dom}
+        self.upcalls.forget(dom)
         self._running = {key: run for key, run in self._running.items() if key[0] != dom}
 
     def clear(self, row: Row) -> None:
@@ -151,11 +144,11 @@ class Runs:
             return
         waiting = self._consumed.get(channel)
         if waiting is not None and waiting.by_poller:
-            self._fates.polled(waiting.token)
+            self._fates.polled(waiting)
         elif waiting is not None:
             token.parts[:0] = waiting.token.parts
         by_poller = self._outside_upcalls(channel[0], vcpu, row.tsc_lo)
-        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller)
+        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller, row.seq)
 
     def _clear(self, channel: Channel, tsc: int) -> None:
         """Take the event out of the model; off its queue, too, unless records show that apart.
@@ -167,7 +160,7 @@ class Runs:
         self._belief.clear(channel)
 
     def _outside_upcalls(self, dom: int, vcpu: int, tsc: int) -> bool:
-        if (dom, vcpu) in self._upcalls or self._in_handler((dom, vcpu)):
+        if (dom, vcpu) in self.upcalls or self._in_handler((dom, vcpu)):
             return False
         if self._coverage.gap(dom, 0, tsc):
             return False  # its upcall's start may have been dropped
@@ -179,23 +172,18 @@ class Runs:
         """Open an upcall; the one before on this vCPU was empty if no handler ran in it."""
         where = (row.dom or 0, row.vcpu or 0)
         self._end_upcall(where, row.tsc_lo)
-        self._upcalls[where] = _Upcall(row.tsc_lo)
-        self._results.upcalls[where[0]] += 1
+        self.upcalls.enter(where, row)
         self._fates.upcall(*where)
         self._belief.upcall(*where)
 
     def upcall_exit(self, row: Row) -> None:
         """Close an upcall; what was due before it began has been taken by now."""
         where = (row.dom or 0, row.vcpu or 0)
-        upcall = self._upcalls.get(where)
+        upcall = self.upcalls.get(where)
         if upcall is not None:
             self._delivery.upcall_exit(where, upcall.tsc)
             self._belief.rest(*where)
         self._end_upcall(where, row.tsc_lo)
-
-    def in_upcall(self, where: tuple[int, int]) -> bool:
-        """Tell whether a vCPU is in an upcall."""
-        return where in self._upcalls
 
     def moved(self, channel: Channel, tsc: int) -> None:
         """Note that a port's events go to another vCPU; FIFO: the next ones."""
@@ -211,15 +199,11 @@ class Runs:
             run.unmask_tsc = tsc
 
     def _end_upcall(self, where: tuple[int, int], tsc: int) -> None:
-        upcall = self._upcalls.pop(where, None)
-        if upcall is None or upcall.runs or self._in_handler(where):
-            return
-        if not self._coverage.gap(where[0], upcall.tsc, tsc):
-            self._results.empty_upcalls[where[0]] += 1
+        self.upcalls.end(where, tsc, in_handler=self._in_handler(where))
 
     def records_lost(self) -> None:
         """Forget what is under way: its end may be among the records that were dropped."""
-        self._upcalls.clear()
+        self.upcalls.records_lost()
         self._running.clear()
         self._last_run.clear()
 
@@ -230,7 +214,7 @@ class Runs:
         """Start a run, and say why it runs."""
         dom, vcpu = row.dom or 0, row.vcpu or 0
         run = Run(row.seq, dom, vcpu, row.port, row.irq, row.tsc_lo, row.tsc_hi)
-        upcall = self._upcalls.get((dom, vcpu))
+        upcall = self.upcalls.get((dom, vcpu))
         if upcall is not None:
             upcall.runs += 1
             run.upcall_tsc = upcall.tsc
@@ -277,8 +261,9 @@ class Runs:
             self._freed.pop((row.dom or 0, row.port), None)
             self._habits.irq_bound(row, (row.dom or 0, row.port))
 
-    def consumed(self, channel: Channel) -> None:
+    def consumed(self, channel: Channel, vcpu: int) -> None:
         """Note that a guest took a port off its FIFO queue: Xen has announced it."""
+        self.upcalls.consumed((channel[0], vcpu), channel)
         self._delivery.cleared(channel)
         self._habits.consumed(channel)
 

@@ -36,6 +36,8 @@ class Consumption:
     tsc: int
     by_poller: bool = False
     """No upcall ran on that vCPU: the guest polls, and no handler is to come."""
+    seq: int | None = None
+    """The record of the clearing, where it was seen."""
 
 
 @dataclass(slots=True)

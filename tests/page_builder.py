@@ -2,19 +2,16 @@
 
 import io
 import random
-from dataclasses import replace
-
-import polars as pl
 
 from evtrace.analysis.page.page import write_page
 from evtrace.analysis.page.tracks import Tracks, make_tracks
-from evtrace.analysis.report import Report, Scope, make_report
+from evtrace.analysis.report import Report, Source, make_report
 from evtrace.api import Trace
 from evtrace.replay.results import Results
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.survey import Survey
-from evtrace.verdicts import runs_schema, sends_schema
+from evtrace.verdicts import Cause, Contribution, ContributionKind, Fate, Run, Send
 
 HZ = 2_000_000_000
 MARKS_PER_DELIVERY = 4
@@ -24,92 +21,39 @@ MARKS_PER_DELIVERY = 4
 def report_of(path) -> Report:
     """Give the report of a whole trace."""
     with Trace(path) as trace:
-        return make_report(
-            trace.reader.name, "HEAD", trace.facts, trace.coverage, trace.replay(), Scope()
-        )
+        return trace.report()
 
 
 def tracks_of(path) -> Tracks:
     """Give what the page of a trace draws."""
     with Trace(path) as trace:
-        results = trace.replay()
-        made = make_report("x", "HEAD", trace.facts, trace.coverage, results, Scope())
-        return make_tracks(made, trace.timeline)
+        return make_tracks(trace.report(), trace.batches)
 
 
 def busy_report(deliveries: int, vcpus: int = 8) -> Report:
     """Give a report of so many sends and the runs that answer them, at times as if by chance."""
     chance = random.Random(deliveries)  # noqa: S311  a test's data
+    results = Results()
+    for number, tsc in enumerate(sorted(chance.choices(range(deliveries * 3_000), k=deliveries))):
+        send, run = _delivery(number * 8, tsc, chance.randrange(vcpus), vcpus, chance)
+        results.sends.append(send)
+        results.runs.append(run)
     facts = Facts(tsc_hz=HZ, domain_names={dom: f"guest{dom}" for dom in range(vcpus)})
-    empty = make_report(
-        "busy.bin", "HEAD", facts, CoverageMap(facts, Survey(facts)), Results(), Scope()
-    )
-    sent = sorted(chance.randrange(deliveries * 3_000) for _ in range(deliveries))
-    to = [chance.randrange(vcpus) for _ in range(deliveries)]
-    late = [int(chance.lognormvariate(8, 1)) for _ in range(deliveries)]
-    row = pl.int_range(deliveries, dtype=pl.UInt64)
-    base = pl.DataFrame({"tsc": sent, "dom": to, "late": late}).with_columns(
-        seq=row * 8 + 5,
-        sender=(pl.col("dom") + 1) % vcpus,
-        vcpu=pl.lit(0),
-        port=pl.col("dom") * 3 + 8,
-    )
-    return replace(empty, runs=_runs(base), sends=_sends(base), causes={"SEND": deliveries})
+    coverage = CoverageMap(facts, Survey(facts))
+    end_tsc = deliveries * 4_000
+    return make_report(Source("busy.bin", "HEAD", facts, coverage, results, list, end_tsc))
 
 
-def _runs(base: pl.DataFrame) -> pl.DataFrame:
-    sent = pl.struct(
-        kind=pl.lit("SEND"),
-        seq=pl.col("seq") - 5,
-        tsc="tsc",
-        tsc_hi="tsc",
-        dom="sender",
-        vcpu="vcpu",
-        port="port",
-        masked=pl.lit(value=False),
-        inferred=pl.lit(""),
-    )
-    start = pl.col("tsc") + pl.col("late")
-    frame = base.select(
-        "seq",
-        "dom",
-        "vcpu",
-        "port",
-        tsc=start,
-        tsc_hi=start,
-        upcall_tsc=start - 300,
-        exit_tsc=start + 500 + pl.col("late") % 997,
-        irq=pl.col("port") + 40,
-        cause=pl.lit("SEND"),
-        reason=pl.format("sent by d{}:{}", "sender", "port"),
-        evidence=pl.lit("observed"),
-        contributors=pl.concat_list(sent),
-    )
-    return _completed(frame, runs_schema()).sort("tsc")
-
-
-def _sends(base: pl.DataFrame) -> pl.DataFrame:
-    frame = base.select(
-        "vcpu",
-        "port",
-        "tsc",
-        seq=pl.col("seq") - 5,
-        dom="sender",
-        to_dom="dom",
-        to_port="port",
-        tsc_hi="tsc",
-        rc=pl.lit(0),
-        fate=pl.lit("DELIVERED"),
-        reason=pl.lit(""),
-        run_seq="seq",
-        entered_tsc="tsc",
-    )
-    return _completed(frame, sends_schema())
-
-
-def _completed(frame: pl.DataFrame, schema: pl.Schema) -> pl.DataFrame:
-    missing = [pl.lit(None).alias(name) for name in schema if name not in frame.columns]
-    return frame.with_columns(missing).select(schema.names()).cast(schema)
+def _delivery(seq: int, tsc: int, dom: int, vcpus: int, chance: random.Random) -> tuple[Send, Run]:
+    sender, port = (dom + 1) % vcpus, dom * 3 + 8
+    start = tsc + int(chance.lognormvariate(8, 1))
+    end = start + chance.randrange(300, 3_000)
+    cause = Contribution(ContributionKind.SEND, seq, tsc, tsc, sender, 0, port)
+    send = Send(seq, sender, 0, port, dom, port, tsc, tsc, 0, Fate.DELIVERED, run_seq=seq + 5)
+    run = Run(seq + 5, dom, 0, port, port + 40, start, start, end, start - 300)
+    run.cause, run.contributors = Cause.SEND, [cause]
+    run.reason = f"sent by d{sender}:{port}"
+    return send, run
 
 
 def page_of(report: Report) -> bytes:

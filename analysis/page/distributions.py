@@ -1,4 +1,7 @@
-"""Frames behind the page's figures: how latencies are distributed, and causes over time."""
+"""Frames behind the page's figures: how latencies are distributed, and causes over time.
+
+Latencies come as `latency.latency_table` gives them.
+"""
 
 from math import log10
 
@@ -11,12 +14,6 @@ TIME_BINS = 120
 
 _POINTS_PER_DECADE = 12
 """Points of a percentile curve: so many between 90 % and 99 %, and as many to 99.9 %."""
-
-
-def in_nanoseconds(stages: pl.DataFrame, tsc_hz: int) -> pl.DataFrame:
-    """Give `channel`, `stage` and `ns` of measured stages (`latency.stage_times`)."""
-    ns = pl.col("cycles") * 1_000_000_000 / tsc_hz
-    return stages.select("channel", "stage", ns=ns)
 
 
 def busiest(times: pl.DataFrame, stage: str, most: int) -> list[str]:
@@ -32,8 +29,8 @@ def histogram(times: pl.DataFrame) -> pl.DataFrame:
     What is not above 0 has no place on such an axis.
     """
     key = ["channel", "stage"]
-    bins = (pl.col("ns").log10() * BINS_PER_DECADE).floor().cast(pl.Int64)
-    counted = times.filter(pl.col("ns") > 0).group_by(*key, bin=bins).agg(count=pl.len())
+    bins = (pl.col("latency_ns").log10() * BINS_PER_DECADE).floor().cast(pl.Int64)
+    counted = times.filter(pl.col("latency_ns") > 0).group_by(*key, bin=bins).agg(count=pl.len())
     ends = counted.group_by(key).agg(least=pl.col("bin").min(), most=pl.col("bin").max())
     every = ends.select(*key, bin=pl.int_ranges("least", pl.col("most") + 1)).explode("bin")
     return (
@@ -50,19 +47,30 @@ def _edge(further: int) -> pl.Expr:
 def percentile_curve(times: pl.DataFrame) -> pl.DataFrame:
     """Give the latency that a share of all does not exceed, up to the highest.
 
-    Columns: `channel`, `stage`, `one_in` (1 / (1 - share): 100 is the 99th percentile), `ns`. A
+    Columns: `channel`, `stage`, `one_in` (1 / (1 - share): 100 is the 99th percentile),
+    `latency_ns`. A
     curve ends where `one_in` is the number of latencies.
     """
     key = ["channel", "stage"]
     most = times.group_by(key).len()["len"].max()
     decades = log10(most) if isinstance(most, int) else 0
     steps = [10 ** (k / _POINTS_PER_DECADE) for k in range(int(decades * _POINTS_PER_DECADE) + 1)]
-    shares = [pl.col("ns").quantile(1 - 1 / step, "nearest").alias(str(step)) for step in steps]
-    curves = times.group_by(key).agg(pl.len(), pl.col("ns").max().alias("max"), *shares)
+    shares = [
+        pl.col("latency_ns").quantile(1 - 1 / step, "nearest").alias(str(step)) for step in steps
+    ]
+    curves = times.group_by(key).agg(pl.len(), pl.col("latency_ns").max().alias("max"), *shares)
     inner = curves.unpivot(
-        index=[*key, "len"], on=list(map(str, steps)), variable_name="one_in", value_name="ns"
+        index=[*key, "len"],
+        on=list(map(str, steps)),
+        variable_name="one_in",
+        value_name="latency_ns",
     ).with_columns(pl.col("one_in").cast(pl.Float64))
-    last = curves.select(*key, "len", one_in=pl.col("len").cast(pl.Float64), ns="max")
+    last = curves.select(
+        *key,
+        "len",
+        one_in=pl.col("len").cast(pl.Float64),
+        latency_ns=pl.col("max").cast(pl.Float64),
+    )
     kept = inner.filter(pl.col("one_in") < pl.col("len"))
     return pl.concat([kept, last]).drop("len").sort(*key, "one_in")
 

@@ -44,11 +44,11 @@ def percentile_figure(frame: pl.DataFrame, channels: Sequence[str]) -> Figure:
     """Draw a stage's percentile curve of each channel: ever rarer to the right."""
     figure = _figure("percentile", "latency")
     for channel, colour in zip(channels, CHANNEL_COLOURS, strict=False):
-        own = frame.filter((pl.col("channel") == channel) & (pl.col("ns") > 0))
-        shown = [duration(round(ns)) for ns in own["ns"]]
+        own = frame.filter((pl.col("channel") == channel) & (pl.col("latency_ns") > 0))
+        shown = [duration(round(ns)) for ns in own["latency_ns"]]
         figure.add_scatter(
             x=own["one_in"].to_list(),
-            y=own["ns"].to_list(),
+            y=own["latency_ns"].to_list(),
             name=channel,
             mode="lines+markers",
             line={"color": colour, "width": 1.6},
@@ -66,7 +66,7 @@ def percentile_figure(frame: pl.DataFrame, channels: Sequence[str]) -> Figure:
         tickvals=ticks,
         ticktext=list(map(_percent, ticks)),
     )
-    figure.update_yaxes(type="log", **_time_ticks(frame["ns"], frame["ns"]))
+    figure.update_yaxes(type="log", **_time_ticks(frame["latency_ns"], frame["latency_ns"]))
     return figure
 
 

@@ -25,10 +25,10 @@ from evtrace.analysis.page.markup import (
 )
 from evtrace.analysis.page.packing import Packed
 from evtrace.analysis.page.pictures import draw_figures, figure_sections, timeline_section
-from evtrace.analysis.page.sections import Section, table_section, verdict_section
-from evtrace.analysis.page.tables import tables_of
+from evtrace.analysis.page.sections import Section, short, table_section, verdict_section
 from evtrace.analysis.page.tracks import Tracks, make_tracks, story
 from evtrace.analysis.report import Report
+from evtrace.analysis.tables import Table
 
 _SCRIPTS = ("unpack.js", "timeline.js", "page.js")
 """Run at once; plotly is long, and is read after the timeline is drawn."""
@@ -44,12 +44,15 @@ def write_page(
         Section("verdict", "Verdict", verdict_section(report, tracks.length)),
         Section("timeline", "Timeline", timeline_section(report, tracks)),
         *figure_sections(report, drawn),
-        *(Section(table.name, table.title, table_section(table)) for table in tables_of(report)),
+        *(
+            Section(table.name, short(table.title), table_section(table))
+            for table in _tables(report)
+        ),
     ]
     first, plotly, last = "\n".join(map(_source, _SCRIPTS)), get_plotlyjs(), _source("figures.js")
     parts = [
         Html('<!DOCTYPE html>\n<html lang="en">\n'),
-        _head(report.title, [first, plotly, last]),
+        _head(report.source.title, [first, plotly, last]),
         Html("\n<body>\n"),
         _top(sections),
         element("main", joined((section.body for section in sections), Html("\n"))),
@@ -63,6 +66,11 @@ def write_page(
     ]
     for part in parts:
         file.write(part.encode())
+
+
+def _tables(report: Report) -> list[Table]:
+    """Give the tables that a whole report lists."""
+    return [table for table in report.tables if table.listed and not table.is_empty]
 
 
 def _head(title: str, scripts: Iterable[str]) -> Html:
@@ -101,7 +109,7 @@ def _top(sections: Iterable[Section]) -> Html:
 
 
 def _foot(report: Report) -> Html:
-    made = f"Made by evtrace {__version__} from {report.title}. "
+    made = f"Made by evtrace {__version__} from {report.source.title}. "
     alone = "This file is whole: it fetches nothing and sends nothing."
     return element("footer", element("p", made, alone))
 
@@ -114,7 +122,7 @@ def _timeline_data(report: Report, tracks: Tracks) -> Html:
     about = {
         "firstTsc": str(tracks.first_tsc),
         "length": tracks.length,
-        "tscHz": report.facts.tsc_hz,
+        "tscHz": report.source.facts.tsc_hz,
         "lanes": tracks.lanes.to_dicts(),
         "pcpus": tracks.pcpus,
         "causes": cause_legend(report.causes),

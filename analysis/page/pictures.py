@@ -3,9 +3,10 @@
 import json
 from collections.abc import Iterator
 
+import polars as pl
 from plotly.graph_objects import Figure
 
-from evtrace.analysis.latency import STAGES, stage_times
+from evtrace.analysis.latency import STAGES, latency_table
 from evtrace.analysis.page import distributions
 from evtrace.analysis.page.colours import CHANNEL_COLOURS, cause_legend
 from evtrace.analysis.page.figures import (
@@ -14,9 +15,9 @@ from evtrace.analysis.page.figures import (
     percentile_figure,
 )
 from evtrace.analysis.page.markup import Html, element, joined
-from evtrace.analysis.page.sections import TIMING_WORDS, Section
+from evtrace.analysis.page.sections import Section
 from evtrace.analysis.page.tracks import Tracks
-from evtrace.analysis.report import Report
+from evtrace.analysis.report import TIMING_WORDS, Report
 
 Figures = dict[str, dict[str, object]]
 """Figure -> what is chosen (a stage, or "") -> plotly's JSON."""
@@ -34,6 +35,9 @@ _HELP = (
     "fingers to zoom; arrow keys move, Home shows the whole trace, n and p go to the next and the "
     "previous run that nobody provoked. In the strip, drag over a stretch to see it."
 )
+_WHOLE_WAY = "send→handler"
+"""The stage that is shown first."""
+
 _MARKS = (
     ("upcalls", "upcall", "upcall"),
     ("sends", "send", "send"),
@@ -46,20 +50,19 @@ _MARKS = (
 def draw_figures(report: Report, first_tsc: int) -> Figures:
     """Draw the report's figures."""
     drawn: Figures = {}
-    if report.facts.tsc_hz:
-        drawn |= _latency_figures(report, report.facts.tsc_hz)
+    tsc_hz = report.source.facts.tsc_hz
+    if tsc_hz:
+        drawn |= _latency_figures(latency_table(report.stages, tsc_hz))
     if report.runs.height:
         over_time = distributions.causes_over_time(report.runs)
-        drawn["causes"] = {"": _json(causes_figure(over_time, first_tsc, report.facts.tsc_hz))}
+        drawn["causes"] = {"": _json(causes_figure(over_time, first_tsc, tsc_hz))}
     return drawn
 
 
-def _latency_figures(report: Report, tsc_hz: int) -> Figures:
-    widths = {dom: hi - lo for dom, (lo, hi) in report.facts.clock_offsets.items()}
-    times = distributions.in_nanoseconds(stage_times(report.runs, widths), tsc_hz)
+def _latency_figures(times: pl.DataFrame) -> Figures:
     bins, curves = distributions.histogram(times), distributions.percentile_curve(times)
     drawn: Figures = {"histogram": {}, "percentiles": {}}
-    for stage in reversed(STAGES):
+    for stage in sorted(STAGES, key=lambda stage: stage != _WHOLE_WAY):
         channels = distributions.busiest(times, stage, len(CHANNEL_COLOURS))
         counted, curve = (frame.filter(stage=stage) for frame in (bins, curves))
         if counted.height:
@@ -87,8 +90,8 @@ def _latency_section(report: Report, stages: list[str]) -> Html:
     options = [element("option", stage, value=stage) for stage in stages]
     choice = element("label", "Stage ", element("select", joined(options), id="stage"))
     words = (
-        f"Both axes of time are logarithmic; {TIMING_WORDS[report.facts.timing]}. The "
-        f"{len(CHANNEL_COLOURS)} busiest channels are drawn, the table of latencies has all."
+        f"The {len(CHANNEL_COLOURS)} busiest channels are drawn, the table of latencies has all. "
+        f"Times are on logarithmic axes. {TIMING_WORDS[report.source.facts.timing]}"
     )
     pair = (
         _figure("histogram", "Histogram of latencies of each channel"),

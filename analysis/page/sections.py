@@ -1,15 +1,14 @@
 """The page's sections as HTML: words and tables, which can be read without any script."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from evtrace.analysis.page.markup import Html, element, joined, void
-from evtrace.analysis.report import Report, count_of
+from evtrace.analysis.report import TIMING_WORDS, Report
+from evtrace.analysis.sentence import count_of
 from evtrace.analysis.tables import Table, duration
-from evtrace.tracefile.family import Timing
 
 LISTED_ROWS = 200
 """Rows of a table that the page holds; more would make it slow, and nobody reads them there."""
@@ -20,14 +19,6 @@ WORDY = 30
 FILTER_FROM = 12
 """A table with so many rows has a box to filter them."""
 
-TIMING_WORDS = {
-    Timing.UNKNOWN: "where times come from, the recording does not say",
-    Timing.SCRIPTED: "times are scripted: no measurement",
-    Timing.MODELLED: "times are modelled: no measurement",
-    Timing.EMULATED_CPU: "times are of an emulated CPU: they say nothing about hardware",
-    Timing.HARDWARE: "times are of hardware",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -36,6 +27,11 @@ class Section:
     name: str
     title: str
     body: Html
+
+
+def short(title: str) -> str:
+    """Give what stands in a title before it goes into details."""
+    return title.partition(",")[0].partition(":")[0]
 
 
 def verdict_section(report: Report, length_cycles: int) -> Html:
@@ -54,38 +50,39 @@ def verdict_section(report: Report, length_cycles: int) -> Html:
 
 
 def _facts(report: Report, length_cycles: int) -> Iterator[tuple[str, str]]:
-    yield "Trace", report.title
+    source = report.source
+    yield "Trace", source.title
     yield "Level", report.level
-    yield "Xen", report.profile
-    if report.facts.tsc_hz:
-        yield "Length", duration(round(length_cycles * 1_000_000_000 / report.facts.tsc_hz))
+    yield "Xen", source.profile
+    if source.facts.tsc_hz:
+        yield "Length", duration(round(length_cycles * 1_000_000_000 / source.facts.tsc_hz))
     yield "Handler runs", f"{report.runs.height:,}"
     yield "Sends", f"{report.sends.height:,}"
-    yield "Divergences", f"{len(report.divergences):,}"
-    yield "Findings", f"{len(report.findings):,}"
+    yield "Divergences", f"{len(source.results.divergences):,}"
+    yield "Findings", f"{len(source.results.findings):,}"
 
 
 def _times(report: Report) -> str:
     """Say where times come from, and how well clocks are joined."""
-    facts = report.facts
-    words = TIMING_WORDS[facts.timing]
-    sentences = [words[0].upper() + words[1:]]
+    facts = report.source.facts
+    sentences = [TIMING_WORDS[facts.timing]]
     if facts.tsc_hz:
         source = facts.tsc_hz_source.name.lower()
-        sentences.append(f"The TSC runs at {facts.tsc_hz / 1e6:,.3f} MHz ({source})")
+        sentences.append(f"The TSC runs at {facts.tsc_hz / 1e6:,.3f} MHz ({source}).")
     else:
-        sentences.append("The TSC's frequency is not known: times are in its cycles")
+        sentences.append("The TSC's frequency is not known: times are in its cycles.")
     for dom, (lo, hi) in sorted(facts.clock_offsets.items()):
         half = (hi - lo + 1) // 2
         wide = f"{half:,} cycles"
         if facts.tsc_hz:
             wide = duration(round(half * 1_000_000_000 / facts.tsc_hz))
-        sentences.append(f"d{dom} has a clock of its own, joined to the host's to within ±{wide}")
-    return ". ".join(sentences) + "."
+        sentences.append(f"d{dom} has a clock of its own, joined to the host's to within ±{wide}.")
+    return " ".join(sentences)
 
 
 def table_section(table: Table) -> Html:
     """Give a table under its heading; of a long one the first rows, and how to get the others."""
+    table = replace(table, listed=LISTED_ROWS)
     height = table.frame.height
     shown = min(height, LISTED_ROWS)
     title = element("h2", table.title, id=f"{table.name}-title")
@@ -112,7 +109,7 @@ def _scrolled(table: Table) -> Html:
         element("th", heading, scope="col", class_=_class(table, name))
         for name, heading in zip(table.shown, table.headings(), strict=True)
     ]
-    rows = [_row(table, cells) for cells in islice(table.cells(), LISTED_ROWS)]
+    rows = [_row(table, cells) for cells in table.cells()]
     grid = element(
         "table",
         element("caption", table.title),

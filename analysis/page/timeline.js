@@ -488,8 +488,8 @@ class Timeline {
     const { runs } = this.tables;
     const lane = this.about.lanes[runs.lane[run]];
     const port = `d${lane.dom}:${runs.port[run] < 0 ? "?" : runs.port[run]}`;
-    const name = runs.name[run] < 0 ? "" : ` ${runs.words.name[runs.name[run]]}`;
-    return port + name;
+    const device = runs.device[run] < 0 ? "" : ` ${runs.words.device[runs.device[run]]}`;
+    return port + device;
   }
 
   at(x, y) {

@@ -74,14 +74,15 @@ def make_tracks(report: Report, timeline: Frames) -> Tracks:
     """Lay out the runs and sends of a report, and what else the rows of its timeline show."""
     rows = _drawn_rows(timeline)
     marks = {
-        "runs": _runs(report),
+        "runs": _runs(report.runs),
         "upcalls": _upcalls(report.runs, rows),
         "calls": _calls(rows),
         "sends": _sends(report.sends),
         "arrows": _arrows(report.runs),
         "logs": _logs(rows),
     }
-    centre = _centre(report.facts)
+    facts = report.source.facts
+    centre = _centre(facts)
     marks = {
         name: frame.with_columns(start=pl.col("start") + centre) for name, frame in marks.items()
     }
@@ -93,7 +94,7 @@ def make_tracks(report: Report, timeline: Frames) -> Tracks:
     pcpus = marks["occupancy"]["pcpu"].unique().sort().to_list()
     return Tracks(
         first_tsc := _first(marks),
-        _described(shown, report.facts),
+        _described(shown, facts),
         pcpus,
         _placed(marks, shown, pcpus, first_tsc),
         sum(frame.height for frame in marks.values()),
@@ -116,34 +117,20 @@ def _drawn_rows(timeline: Frames) -> pl.DataFrame:
 # --- what happens on vCPUs ---------------------------------------------------------------------
 
 
-def _runs(report: Report) -> pl.DataFrame:
-    return (
-        report.runs.join(
-            _irq_names(report.facts), on=["dom", "irq"], how="left", maintain_order="left"
-        )
-        .sort("tsc", "seq")
-        .select(
-            "seq",
-            *_VCPU,
-            "port",
-            "irq",
-            "name",
-            "cause",
-            "evidence",
-            "work",
-            _told("reason"),
-            start="tsc",
-            lasts=pl.col("exit_tsc") - pl.col("tsc"),
-            routes=pl.col("routes").list.join(" + "),
-        )
-    )
-
-
-def _irq_names(facts: Facts) -> pl.DataFrame:
-    return pl.DataFrame(
-        [(dom, irq, name) for (dom, irq), name in facts.irq_names.items()],
-        {"dom": pl.UInt16, "irq": pl.Int32, "name": pl.String},
-        orient="row",
+def _runs(runs: pl.DataFrame) -> pl.DataFrame:
+    return runs.sort("tsc", "seq").select(
+        "seq",
+        *_VCPU,
+        "port",
+        "irq",
+        "device",
+        "cause",
+        "evidence",
+        "work",
+        _told("reason"),
+        start="tsc",
+        lasts=pl.col("exit_tsc") - pl.col("tsc"),
+        routes=pl.col("routes").list.join(" + "),
     )
 
 
@@ -269,7 +256,7 @@ def _occupancy(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _centre(facts: Facts) -> pl.Expr:
     """Give half the width of the interval in which the clock of a row's domain lies."""
-    halves = {dom: (hi - lo) // 2 for dom, (lo, hi) in facts.clock_offsets.items()}
+    halves = {dom: width // 2 for dom, width in facts.clock_widths.items()}
     if not halves:
         return pl.lit(0, pl.Int64)
     return pl.col("dom").replace_strict(halves, default=0, return_dtype=pl.Int64)

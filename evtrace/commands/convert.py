@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from evtrace.api import Trace
-    from evtrace.replay.results import Results
     from evtrace.tracefile.selection import Selection
     from evtrace.tracefile.stripping import Stripped
     from evtrace.tracefile.tables import Table
@@ -39,6 +38,7 @@ class TableName(StrEnum):
     TIMELINE = "timeline"
     RUNS = "runs"
     SENDS = "sends"
+    LATENCIES = "latencies"
     RECORDS = "records"
 
 
@@ -73,7 +73,8 @@ def convert(
 ) -> None:
     """Write a trace for other tools: as a table, for Perfetto, or with --stock for xenalyze.
 
-    A table holds the timeline, the handler runs or the sends with their verdicts, or all records.
+    A table holds the timeline, the handler runs, their latencies or the sends with their verdicts,
+    or all records.
     With --stock Xen's own records keep their bytes and windows; *.zst is compressed.
     """
     from evtrace.api import Trace  # noqa: PLC0415  loaded when the command runs
@@ -129,7 +130,7 @@ def _write_table(
     from evtrace.tracefile.tables import write_table  # noqa: PLC0415
 
     PartialFile(output, force=force).refuse_as_source(opened.reader.path)
-    if name in {TableName.RUNS, TableName.SENDS} and wanted.kinds:
+    if name not in {TableName.TIMELINE, TableName.RECORDS} and wanted.kinds:
         message = f"--kind selects rows of the timeline; {name} have none"
         raise UsageError(message)
     table = _table(opened, name, wanted, xen)
@@ -146,35 +147,37 @@ def _table(opened: "Trace", name: TableName, wanted: "Selection", xen: str | Non
         record_table,
         timeline_table,
     )
-    from evtrace.verdicts import runs_schema, sends_schema  # noqa: PLC0415
 
     about = _about(opened, name)
     frames: Iterable[pl.DataFrame]
     match name:
         case TableName.TIMELINE:
-            frames = (timeline_table(batch.filter(wanted.expr())) for batch in opened.timeline())
+            frames = (timeline_table(batch.filter(wanted.expr())) for batch in opened.batches())
             return Table(TIMELINE_TABLE, frames, about)
         case TableName.RECORDS:
             batches = annotated(opened.reader)
             frames = (record_table(batch.filter(wanted.expr())) for batch in batches)
             return Table(RECORD_TABLE, frames, about)
-    results = opened.replay(xen)
-    columns = runs_schema() if name is TableName.RUNS else sends_schema()
-    return Table(columns, [_verdicts(results, name, wanted)], about)
+    table = _verdicts(opened, name, wanted, xen)
+    return Table(table.schema, [table], about)
 
 
-def _verdicts(results: "Results", name: TableName, wanted: "Selection") -> "pl.DataFrame":
-    """Give the table of runs or of sends; of a send, either end may be selected."""
-    import polars as pl  # noqa: PLC0415  loaded when the command runs
+def _verdicts(
+    opened: "Trace", name: TableName, wanted: "Selection", xen: str | None
+) -> "pl.DataFrame":
+    """Give the table of runs, their latencies, or of sends; of a send, either end may be selected.
 
-    from evtrace.analysis.report import Scope  # noqa: PLC0415
+    A latency is selected by its run.
+    """
+    from evtrace.analysis.scope import Scope  # noqa: PLC0415
 
-    scope = Scope(wanted.doms, wanted.ports, wanted.tsc_from, wanted.tsc_to)
+    scope = Scope.of(wanted)
+    if name is TableName.SENDS:
+        return opened.sends(xen).filter(scope.of_sends()).collect()
+    runs = opened.runs(xen).filter(scope.of_runs()).collect()
     if name is TableName.RUNS:
-        table = results.runs_frame().filter(scope.of_runs())
-    else:
-        table = results.sends_frame().filter(scope.of_sends())
-    return table if wanted.seqs is None else table.filter(pl.col("seq").is_between(*wanted.seqs))
+        return runs
+    return opened.latencies(xen).join(runs.lazy(), on="seq", how="semi").collect()
 
 
 def _about(opened: "Trace", name: TableName) -> dict[str, str]:
@@ -213,6 +216,6 @@ def _write_perfetto(
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
             drawn = draw(
-                file, opened.timeline, opened.facts, opened.replay(xen), tsc_hz, wanted.expr()
+                file, opened.batches, opened.facts, opened.replay(xen), tsc_hz, wanted.expr()
             )
     return f"{drawn.slices:,} slices, {drawn.flows:,} flows, {drawn.tracks:,} tracks"

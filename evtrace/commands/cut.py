@@ -71,7 +71,7 @@ def make_slice(opened: "Trace", wanted: "Selection", xen: str | None) -> "Slice"
     first, last = _range(opened, wanted)
     rows = (
         row
-        for batch in opened.timeline()
+        for batch in opened.batches()
         for row in map(Row._make, batch.filter(whole_rows()).iter_rows())
     )
     first, last = Wholes(rows, first, last).widened()

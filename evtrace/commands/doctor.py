@@ -117,7 +117,7 @@ def _damage(source: Source) -> "Iterator[str]":
 
 def as_text(diagnosis: "Diagnosis", sources: "Sequence[Source]") -> list[str]:
     """Give the diagnosis as lines that fit 80 columns."""
-    from evtrace.replay.doctor.findings import Severity  # noqa: PLC0415  when it runs
+    from evtrace.verdicts import Severity  # noqa: PLC0415  when it runs
 
     lines = [*textwrap.wrap(diagnosis.verdict, WIDTH), ""]
     for source in sources:

@@ -77,7 +77,7 @@ def as_json(results: "Results", profile: str) -> dict[str, object]:
         "uncovered": results.uncovered,
         "with_record": results.with_record,
         "divergences": [asdict(found) for found in results.divergences],
-        "findings": [asdict(found) for found in results.findings],
+        "findings": [found.as_json() for found in results.findings],
         "snapshots": [asdict(check) for check in results.snapshot_checks],
     }
 

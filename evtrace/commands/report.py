@@ -1,15 +1,16 @@
 """`evtrace report`: why each handler ran, what became of each send, and what it cost."""
 
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
+from difflib import get_close_matches
+from enum import StrEnum, unique
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evtrace.commands.options import (
+    Around,
     Doms,
-    Format,
     From,
     Ports,
     To,
@@ -21,10 +22,42 @@ from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
     from evtrace.analysis.report import Report
+    from evtrace.analysis.tables import Table
     from evtrace.api import Trace
+    from evtrace.replay.results import Results
     from evtrace.tracefile.selection import Selection
 
+
 PAGE_SUFFIXES = (".html", ".htm")
+
+
+@unique
+class View(StrEnum):
+    """What a report looks like."""
+
+    TABLES = "tables"
+    INTERLEAVING = "interleaving"
+
+
+@unique
+class ReportFormat(StrEnum):
+    """What a report is printed as."""
+
+    TEXT = "text"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    CSV = "csv"
+
+
+@unique
+class Group(StrEnum):
+    """What channels and latencies are summed up by; `analysis.latency.GroupBy`."""
+
+    CHANNEL = "channel"
+    PORT = "port"
+    DOM = "dom"
+    VCPU = "vcpu"
+    DEVICE = "device"
 
 
 def report(
@@ -33,8 +66,31 @@ def report(
     ports: Ports = None,
     tsc_from: From = None,
     tsc_to: To = None,
+    around: Around = None,
+    view: Annotated[
+        View, typer.Option("--as", help="Tables, or what vCPUs did side by side.")
+    ] = View.TABLES,
+    over: Annotated[
+        str | None,
+        typer.Option("--over", metavar="TIME", help="Explain what took longer: 1ms, 500us."),
+    ] = None,
+    group_by: Annotated[
+        Group, typer.Option("--group-by", help="Sum up channels and latencies by this.")
+    ] = Group.CHANNEL,
+    tables: Annotated[
+        list[str] | None,
+        typer.Option("--table", metavar="NAME", help="Only this table, whole; repeat for more."),
+    ] = None,
+    stock: Annotated[
+        bool,
+        typer.Option(
+            "--stock", help="Add what Xen's own records tell; always if there are no others."
+        ),
+    ] = False,
     xen: XenProfile = None,
-    form: Annotated[Format, typer.Option("--format", help="Text or JSON.")] = Format.TEXT,
+    form: Annotated[
+        ReportFormat, typer.Option("--format", help="What to print it as.")
+    ] = ReportFormat.TEXT,
     output: Annotated[
         Path | None,
         typer.Option("-o", "--output", metavar="FILE.html", help="Write it as a page instead."),
@@ -43,45 +99,46 @@ def report(
 ) -> None:
     """Say why each handler ran, what became of each send, and how long it took.
 
-    With -o it is one HTML file with timeline and figures that works offline.
+    With -o it is one HTML file, with timeline and figures, that works offline.
     """
-    from evtrace.analysis.report import Scope, make_report  # noqa: PLC0415  when the command runs
-    from evtrace.analysis.text import render  # noqa: PLC0415
+    from evtrace.analysis.latency import GroupBy  # noqa: PLC0415  loaded when the command runs
+    from evtrace.analysis.report import Wanted  # noqa: PLC0415
+    from evtrace.analysis.scope import Scope  # noqa: PLC0415
     from evtrace.api import Trace  # noqa: PLC0415
-    from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
+    from evtrace.tracefile.selection import make_selection, parse_duration  # noqa: PLC0415
 
+    if view is View.INTERLEAVING and form is not ReportFormat.TEXT:
+        message = f"--as interleaving is text; --format {form.value} gives the tables"
+        raise UsageError(message)
     if output is not None:
-        _refuse_output(output, force=force)
+        _refuse_output(output, view, form, tables, force=force)
     with Trace(trace) as opened:
-        selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, None)
-        results = opened.replay(xen)
-        made = make_report(
-            opened.reader.name,
-            opened.profile(xen).name,
-            opened.facts,
-            opened.coverage,
-            results,
-            Scope(selection.doms, selection.ports, selection.tsc_from, selection.tsc_to),
-        )
+        selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
+        if view is View.INTERLEAVING:
+            print_interleaving(opened, selection, opened.replay(xen))
+            warn_of_damage(trace, opened.reader.damage)
+            return
+        over_ns = None if over is None else parse_duration("--over", over)
+        wanted = Wanted(Scope.of(selection), GroupBy(group_by), over_ns)
+        made = opened.report(xen, wanted, stock=stock)
         if output is not None:
             _write_page(output, made, opened, selection, force=force)
         warn_of_damage(trace, opened.reader.damage)
-    if output is not None:
-        print(f"{output}: {made.verdict}")  # noqa: T201
-    elif form is Format.JSON:
-        print(json.dumps(as_json(made), indent=2))  # noqa: T201  a command prints
-    else:
-        print(render(made), end="")  # noqa: T201
+    said = f"{output}: {made.verdict}" if output else _as_text(made, tables, form)
+    print(said.removesuffix("\n"))  # noqa: T201  a command prints
 
 
-def _refuse_output(output: Path, *, force: bool) -> None:
-    """Refuse what cannot be written before the trace is replayed."""
-    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
+def _refuse_output(
+    output: Path, view: View, form: ReportFormat, tables: list[str] | None, *, force: bool
+) -> None:
+    """Refuse what cannot be written, before the trace is replayed."""
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415  when the command runs
 
     if output.suffix.lower() not in PAGE_SUFFIXES:
-        message = (
-            f"{output}: what is written is a page: end it with .html; text and JSON go to stdout"
-        )
+        message = f"{output}: what -o writes is a page: end its name with .html"
+        raise UsageError(message)
+    if view is not View.TABLES or form is not ReportFormat.TEXT or tables:
+        message = f"{output}: a page holds the whole report: no --as, --format or --table with -o"
         raise UsageError(message)
     PartialFile(output, force=force)
 
@@ -101,50 +158,39 @@ def _write_page(
     with PartialFile(output, force=force) as target:
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
-            write_page(file, made, lambda: (batch.filter(wanted) for batch in opened.timeline()))
+            write_page(file, made, lambda: (batch.filter(wanted) for batch in opened.batches()))
 
 
-def as_json(made: "Report") -> dict[str, object]:
-    """Give the report by `schemas/report.schema.json`."""
-    from evtrace.timeline import class_names  # noqa: PLC0415  when the command runs
+def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
+    """Print what vCPUs did side by side."""
+    from evtrace.analysis.interleaving import interleaving  # noqa: PLC0415  when it is asked for
 
-    columns = ["seq", "dom", "vcpu", "port", "irq", "tsc", "tsc_hi", "exit_tsc", "upcall_tsc"]
-    columns += [
-        "cleared_tsc",
-        "eoi_tsc",
-        "unmask_tsc",
-        "cause",
-        "reason",
-        "routes",
-        "evidence",
-        "work",
-        "contributors",
-    ]
-    return {
-        "schema": "evtrace-report/1",
-        "trace": made.title,
-        "xen": made.profile,
-        "verdict": made.verdict,
-        "level": made.level,
-        "tsc_hz": made.facts.tsc_hz,
-        "timing": made.facts.timing.name.lower(),
-        "coverage": [
-            {**entry, "classes": class_names(entry["classes"])}
-            for entry in made.coverage.to_dicts()
-        ],
-        "runs": made.runs.select(columns).to_dicts(),
-        "causes": made.causes,
-        "sends": {
-            "total": made.sends.height,
-            "fates": made.fates,
-            "list": made.sends.to_dicts(),
-        },
-        "spurious": {
-            "L1": made.spurious.l1_empty_upcalls,
-            "L2": made.spurious.l2_unprovoked_runs,
-            "L3": made.spurious.l3_no_work,
-        },
-        "latencies": made.latencies.to_dicts(),
-        "findings": [asdict(found) for found in made.findings],
-        "divergences": [asdict(found) for found in made.divergences],
-    }
+    lines = interleaving(opened.batches, selection, results, opened.facts, opened.coverage)
+    print("\n".join(lines))  # noqa: T201  a command prints
+
+
+def _as_text(made: "Report", names: list[str] | None, form: ReportFormat) -> str:
+    """Give the whole report, or the tables called `names`, in a format."""
+    from evtrace.analysis import formats, text  # noqa: PLC0415  when the command runs
+
+    wanted = [_find(made, name).whole() for name in names or ()]
+    match form:
+        case ReportFormat.TEXT:
+            return text.render_tables(wanted) if names else text.render(made)
+        case ReportFormat.MARKDOWN:
+            return formats.tables_as_markdown(wanted) if names else formats.as_markdown(made)
+        case ReportFormat.JSON:
+            return formats.tables_as_json(wanted) if names else formats.as_json(made)
+        case ReportFormat.CSV:
+            return formats.tables_as_csv(wanted or [t for t in made.tables if t.listed])
+
+
+def _find(made: "Report", name: str) -> "Table":
+    try:
+        return made.table(name)
+    except KeyError:
+        known = [table.name for table in made.tables]
+        near = get_close_matches(name, known, n=1, cutoff=0)
+        message = f"--table {name}: there is no such table; the nearest is {near[0]}; "
+        message += f"all: {', '.join(known)}"
+        raise UsageError(message) from None

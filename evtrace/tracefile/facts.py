@@ -71,6 +71,11 @@ class Facts:
     unknown_records: int = 0
     """Records of a family version or kind, or with a value, that this evtrace does not know."""
 
+    @property
+    def clock_widths(self) -> dict[int, int]:
+        """By domain with a clock of its own: how many cycles wide its offset's interval is."""
+        return {dom: hi - lo for dom, (lo, hi) in self.clock_offsets.items()}
+
 
 class FactReader:
     """Collects facts record by record."""

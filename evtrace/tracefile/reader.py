@@ -7,7 +7,7 @@ from typing import Self
 
 import polars as pl
 
-from evtrace.errors import NotATraceError
+from evtrace.errors import NotATraceError, UsageError
 from evtrace.printable import printable
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.damage import Damage
@@ -47,6 +47,11 @@ class TraceReader:
         """Close the file."""
         if not isinstance(self._data, bytes):
             self._data.close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be read any more."""
+        return not isinstance(self._data, bytes) and self._data.closed
 
     @property
     def name(self) -> str:
@@ -105,6 +110,7 @@ class TraceReader:
 
     def batches(self, max_rows: int = BATCH_ROWS) -> Iterator[pl.DataFrame]:
         """Yield all records in time order, by `evtrace.tracefile.merge.RAW_SCHEMA`."""
+        self._require_open()
         merge = Merge(self._data, self.windows, self.stated)
         for batch in merge.batches(max_rows):
             self._damage.update(merge.damage)
@@ -113,6 +119,7 @@ class TraceReader:
 
     def records(self, windows: list[Window]) -> Iterator[pl.DataFrame]:
         """Yield the records of `windows` without order, by the columns of `Load.frame`."""
+        self._require_open()
         load = Load(self._data)
         for number, window in enumerate(windows, 1):
             load.add(window)
@@ -128,6 +135,13 @@ class TraceReader:
     def bytes_between(self, start: int, end: int) -> bytes:
         """Give the bytes of the trace from `start` up to `end`."""
         return self._data[start:end]
+
+    def _require_open(self) -> None:
+        if self.is_closed:
+            message = (
+                f"{self.path}: the trace is closed; read what you need before, or open it anew"
+            )
+            raise UsageError(message)
 
     def _has_record(self, window: Window) -> bool:
         load = Load(self._data)

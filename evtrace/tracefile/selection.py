@@ -39,6 +39,8 @@ class Selection:
     tsc_to: int | None = None
     seqs: tuple[int, int] | None = None
     """First and last `seq`."""
+    middle: int | None = None
+    """The `seq` that `seqs` lie around, where there is one."""
 
     def expr(self) -> pl.Expr:
         """Give the filter for frames with the timeline's columns."""
@@ -78,6 +80,7 @@ def make_selection(
         None if tsc_from is None else parse_time("--from", tsc_from, reader),
         None if tsc_to is None else parse_time("--to", tsc_to, reader),
         None if around is None else parse_around(around),
+        None if around is None else int(around.strip().partition(":")[0]),
     )
 
 
@@ -129,6 +132,16 @@ def parse_time(option: str, text: str, reader: "TraceReader") -> int:
         message = f"{option} {text}: the trace does not tell its TSC frequency; give a TSC"
         raise UsageError(message)
     return extent[0] + round(seconds * tsc_hz)
+
+
+_UNITS_NS = {"ns": 1, "us": 1_000, "µs": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
+
+
+def parse_duration(option: str, text: str) -> int:
+    """Read a time with its unit as nanoseconds: `1ms`, `500us`, `1.5s`, `10000ns`."""
+    expected = "a time and its unit: 10000ns, 500us, 1.5ms, 2s"
+    pattern = rf"(\d+(?:\.\d+)?) ?({'|'.join(_UNITS_NS)})"
+    return _matched(option, text, pattern, expected, lambda m: round(float(m[1]) * _UNITS_NS[m[2]]))
 
 
 def _matched(

@@ -1,6 +1,6 @@
 """Tables in files: frames written as they come, as Parquet, Arrow, CSV or JSON lines."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -42,13 +42,14 @@ def timeline_table(batch: pl.DataFrame) -> pl.DataFrame:
     return batch.with_columns(_kind_name())
 
 
-def record_table(batch: pl.DataFrame) -> pl.DataFrame:
-    """Give annotated records (`rows.annotated`) by `RECORD_TABLE`."""
+def record_table(batch: pl.DataFrame, wanted: Collection[str] = RECORD_TABLE) -> pl.DataFrame:
+    """Give the `wanted` columns of annotated records (`rows.annotated`) by `RECORD_TABLE`."""
     numbers = batch["event"].unique().to_list()
     hexadecimal = [f"{number:08x}" for number in numbers]
     event = pl.col("event").replace_strict(numbers, hexadecimal, return_dtype=pl.String)
-    table = described(batch).with_columns(event, _kind_name())
-    return table.select(RECORD_TABLE.names()).cast(RECORD_TABLE)
+    table = described(batch) if {"name", "text"} & {*wanted} else batch
+    columns = pl.Schema({name: RECORD_TABLE[name] for name in RECORD_TABLE if name in wanted})
+    return table.with_columns(event, _kind_name()).select(columns.names()).cast(columns)
 
 
 def _kind_name() -> pl.Expr:
@@ -73,8 +74,42 @@ class Table:
             yield frame
 
     def lazy(self) -> pl.LazyFrame:
-        """Give a frame that is read a batch at a time."""
-        return register_io_source(lambda *_: iter(self), schema=dict(self.columns))
+        """Give a frame that is read a batch at a time; it can be collected once."""
+        return lazy_frame(self.columns, lambda _: self)
+
+
+def lazy_frame(
+    columns: pl.Schema, read: Callable[[Collection[str]], Iterable[pl.DataFrame]]
+) -> pl.LazyFrame:
+    """Give a frame that is read a batch at a time, anew whenever it is collected.
+
+    `read` gives the frames; it is told which columns are looked at, and may leave out the others.
+    Rows that a filter drops are dropped from each batch; after the rows of a `head` nothing more
+    is read.
+    """
+
+    def scan(
+        names: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, _: int | None
+    ) -> Iterator[pl.DataFrame]:
+        shown = columns.names() if names is None else names
+        asked = [] if predicate is None else predicate.meta.root_names()
+        for frame in _first(read({*shown, *asked}), n_rows):
+            kept = frame if predicate is None else frame.filter(predicate)
+            yield kept.select(shown)
+
+    return register_io_source(scan, schema=dict(columns), is_pure=True)
+
+
+def _first(frames: Iterable[pl.DataFrame], rows: int | None) -> Iterator[pl.DataFrame]:
+    """Yield frames up to a number of rows; None: all of them."""
+    if rows is None:
+        yield from frames
+        return
+    for frame in frames:
+        yield frame.head(rows)
+        rows -= frame.height
+        if rows <= 0:
+            return
 
 
 def write_table(table: Table, output: Path, *, force: bool = False) -> None:
@@ -101,9 +136,9 @@ def _write_arrow(table: Table, file: IO[bytes]) -> None:
 
 
 def _write_csv(table: Table, file: IO[bytes]) -> None:
-    file.write(_flat(table.columns.to_frame()).write_csv().encode())
+    file.write(flat(table.columns.to_frame()).write_csv().encode())
     for frame in table:
-        _flat(frame).write_csv(file, include_header=False)
+        flat(frame).write_csv(file, include_header=False)
 
 
 def _write_json_lines(table: Table, file: IO[bytes]) -> None:
@@ -120,7 +155,7 @@ _WRITERS: dict[str, Callable[[Table, IO[bytes]], None]] = {
 TABLE_SUFFIXES = tuple(_WRITERS)
 
 
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
+def flat(frame: pl.DataFrame) -> pl.DataFrame:
     """Turn lists into text, which is all that CSV has: names joined by +, objects as JSON."""
     return frame.with_columns(
         _joined(name, dtype.inner)

@@ -1,6 +1,6 @@
 """Xen's numbers: operations, errno values, channel states, VIRQs, event words, hypercalls.
 
-They stand in Xen's public headers: event_channel.h, errno.h, xen.h; `PortState` in sched.h.
+They stand in Xen's public headers: event_channel.h, errno.h, xen.h, vcpu.h; `PortState` in sched.h.
 """
 
 from enum import IntEnum, StrEnum, unique
@@ -11,8 +11,12 @@ from evtrace.errors import EvtraceError
 DOMID_SELF: Final = 0x7FF0
 """The caller itself; from here up no number names a domain."""
 
+HYPERVISOR_vcpu_op: Final = 24
 HYPERVISOR_sched_op: Final = 29
 HYPERVISOR_event_channel_op: Final = 32
+HYPERVISOR_hvm_op: Final = 34
+
+VCPUOP_register_vcpu_info: Final = 10
 
 
 @unique
@@ -174,7 +178,7 @@ HYPERCALL_NAMES: Final[dict[int, str]] = {
     21: "vm_assist",
     22: "update_va_mapping_otherdomain",
     23: "iret",
-    24: "vcpu_op",
+    HYPERVISOR_vcpu_op: "vcpu_op",
     25: "set_segment_base",
     26: "mmuext_op",
     27: "xsm_op",
@@ -184,7 +188,7 @@ HYPERCALL_NAMES: Final[dict[int, str]] = {
     31: "xenoprof_op",
     HYPERVISOR_event_channel_op: "event_channel_op",
     33: "physdev_op",
-    34: "hvm_op",
+    HYPERVISOR_hvm_op: "hvm_op",
     35: "sysctl",
     36: "domctl",
     37: "kexec_op",

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from evtrace.replay.doctor.case import Case, name_of, peer_of
-from evtrace.replay.doctor.findings import Code, Finding, Severity
+from evtrace.replay.doctor.findings import Code, Finding
 from evtrace.replay.doctor.pending import is_kick
+from evtrace.verdicts import Severity
 from evtrace.xen.abi import PortState
 from evtrace.xen.profiles import HEAD
 from evtrace.xen.virqs import VirqClass, classify_virq

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evtrace.replay.doctor.findings import Severity
 from evtrace.snapshot import Channel, Snapshot, SourceKind
+from evtrace.verdicts import Severity
 from evtrace.xen.abi import PortState
 
 QEMU_PEER = 0

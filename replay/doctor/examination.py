@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from evtrace.replay.doctor.bindings import find_odd_bindings
 from evtrace.replay.doctor.case import Case
-from evtrace.replay.doctor.findings import SEVERITIES, Finding, Trouble, trouble_of
+from evtrace.replay.doctor.findings import Finding, Trouble, trouble_of
 from evtrace.replay.doctor.peers import find_half_open
 from evtrace.replay.doctor.pending import find_stuck
 from evtrace.replay.doctor.sources import find_disagreements, gather, join
 from evtrace.snapshot import Snapshot, SourceKind
+from evtrace.verdicts import Severity
 
 _NAMED = 4
 """Ports that the sum names; more are counted."""
@@ -63,7 +64,8 @@ def examine(snapshots: Iterable[Snapshot]) -> Diagnosis:
     if SourceKind.DEBUG_KEY in series and SourceKind.LSEVTCHN in series:
         last = (series[kind][-1] for kind in (SourceKind.DEBUG_KEY, SourceKind.LSEVTCHN))
         findings += find_disagreements(*last)
-    findings.sort(key=lambda one: SEVERITIES.index(one.severity))
+    worst_first = list(Severity)
+    findings.sort(key=lambda one: worst_first.index(one.severity))
     return Diagnosis(tuple(findings), tuple(cases))
 
 

@@ -2,23 +2,8 @@
 
 from dataclasses import dataclass
 from enum import StrEnum, unique
-from typing import Final
 
-
-@unique
-class Severity(StrEnum):
-    """How sure and how bad, the worst first."""
-
-    ERROR = "error"
-    """So in every one of several dumps."""
-    WARNING = "warning"
-    NOTICE = "notice"
-    """Worth knowing; or what cannot be settled."""
-    NORMAL = "normal"
-    """Looks odd and is not."""
-
-
-SEVERITIES: Final = tuple(Severity)
+from evtrace.verdicts import Severity
 
 
 @unique
@@ -84,4 +69,4 @@ class Finding:
     @property
     def is_trouble(self) -> bool:
         """Severe enough for exit code 1."""
-        return self.severity in {Severity.ERROR, Severity.WARNING}
+        return self.severity.is_trouble

@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from evtrace.replay.doctor.case import Case, name_of, peer_of
-from evtrace.replay.doctor.findings import Code, Finding, Severity
+from evtrace.replay.doctor.findings import Code, Finding
 from evtrace.snapshot import Channel, SourceKind
+from evtrace.verdicts import Severity
 from evtrace.xen.abi import PortState
 
 _SENDS_LOST = "what is sent on it is dropped without an error"

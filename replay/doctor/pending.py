@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 
 from evtrace.replay.doctor.case import Case, name_of, peer_of
-from evtrace.replay.doctor.findings import Code, Finding, Severity
+from evtrace.replay.doctor.findings import Code, Finding
 from evtrace.snapshot import Channel
+from evtrace.verdicts import Severity
 from evtrace.xen.abi import PortState, Virq
 
 _DIAGNOSTIC = frozenset({Virq.DEBUG, Virq.DEBUGGER, Virq.XENOPROF, Virq.XENPMU})

@@ -4,8 +4,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from evtrace.replay.doctor.case import name_of
-from evtrace.replay.doctor.findings import Code, Finding, Severity
+from evtrace.replay.doctor.findings import Code, Finding
 from evtrace.snapshot import Channel, Snapshot, SourceKind
+from evtrace.verdicts import Severity
 from evtrace.xen.abi import PortState
 
 

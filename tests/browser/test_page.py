@@ -170,7 +170,8 @@ def test_a_table_can_be_filtered(running, page_of):
         box.dispatchEvent(new Event('input'));
     })()""")
 
-    assert (22, 1) == (before, running.run(visible))
+    assert before > 12
+    assert 1 == running.run(visible)
 
 
 def test_printing_takes_light_colours_and_every_figure(running, page_of, tmp_path):

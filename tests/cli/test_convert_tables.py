@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from evtrace.analysis.latency import LATENCY_TABLE
 from evtrace.api import Trace
 from evtrace.cli import app
 from evtrace.errors import ExitCode
@@ -60,7 +61,7 @@ def test_the_timeline_keeps_its_columns_and_names_its_kinds(netfront, tmp_path):
 
     table = pl.read_parquet(tmp_path / "t.parquet")
     with Trace(netfront) as trace:
-        expected = pl.concat(trace.timeline())
+        expected = pl.concat(trace.batches())
     assert table.schema == TIMELINE_TABLE
     assert table.drop("kind").equals(expected.drop("kind"))
     assert table["kind"].to_list() == [Kind(kind).name.lower() for kind in expected["kind"]]
@@ -74,6 +75,7 @@ def test_the_timeline_keeps_its_columns_and_names_its_kinds(netfront, tmp_path):
         ("records", RECORD_TABLE),
         ("runs", runs_schema()),
         ("sends", sends_schema()),
+        ("latencies", LATENCY_TABLE),
     ],
 )
 def test_every_format_says_the_same(netfront, tmp_path, name, columns):
@@ -141,7 +143,7 @@ def test_batches_become_one_table(netfront, tmp_path, monkeypatch):
     monkeypatch.undo()
 
     with Trace(netfront) as trace:
-        expected = pl.concat(trace.timeline())
+        expected = pl.concat(trace.batches())
     assert pl.read_parquet(tmp_path / "t.parquet")["seq"].equals(expected["seq"])
 
 
@@ -184,6 +186,24 @@ def test_runs_are_selected_by_port_and_sends_by_either_end(netfront, tmp_path):
     assert pl.read_parquet(tmp_path / "a.parquet")["seq"].to_list() == [send.seq]
 
 
+def test_latencies_are_those_of_the_report_and_are_selected_by_their_runs(netfront, tmp_path):
+    converted(netfront, tmp_path / "all.parquet", "--table", "latencies")
+    converted(netfront, tmp_path / "d1.parquet", "--table", "latencies", "--dom", "1")
+
+    table, own = pl.read_parquet(tmp_path / "all.parquet"), pl.read_parquet(tmp_path / "d1.parquet")
+    with Trace(netfront) as trace:
+        report, runs = trace.report(), trace.replay().runs
+    summary = table.group_by("channel", "stage", maintain_order=True).agg(
+        pl.len().alias("count"), max_ns=pl.col("latency_ns").max()
+    )
+    assert set(summary.rows()) == set(
+        report.table("latencies").frame.select("channel", "stage", "count", "max_ns").rows()
+    )
+    assert set(own["seq"]) <= {run.seq for run in runs if run.dom == 1}
+    assert own.equals(table.filter(pl.col("channel").str.contains("→d1:")))
+    assert own.height > 100
+
+
 # --- refusals ------------------------------------------------------------------------------------
 
 
@@ -193,6 +213,7 @@ def test_runs_are_selected_by_port_and_sends_by_either_end(netfront, tmp_path):
         (("-o", "t.xlsx"), ExitCode.USAGE, ".parquet, .arrow, .csv, .jsonl, .pftrace; or --stock"),
         (("-o", "t"), ExitCode.USAGE, "no format is named so"),
         (("-o", "t.csv", "--table", "runs", "--kind", "wake"), ExitCode.USAGE, "runs have none"),
+        (("-o", "t.csv", "--table", "latencies", "--kind", "wake"), 2, "latencies have none"),
         (("-o", "t.bin", "--stock", "--dom", "0"), ExitCode.USAGE, "evtrace cut"),
         (("-o", "there.csv"), ExitCode.OUTPUT_EXISTS, "--force"),
         (("-o", "no/t.parquet"), ExitCode.CANNOT_WRITE, "no/t.parquet: cannot write: No such file"),

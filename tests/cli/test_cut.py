@@ -233,7 +233,7 @@ def test_other_records_go_and_those_that_a_replay_needs_stay(recorded, tmp_path)
 
     def counted(path):
         with Trace(path) as part:
-            kinds = pl.concat(part.timeline())
+            kinds = pl.concat(part.batches())
             total = part.reader.survey.records
         return total, dict(kinds["kind"].value_counts().iter_rows())
 

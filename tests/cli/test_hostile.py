@@ -29,6 +29,10 @@ def is_inert(text):
     [
         (["report"], "window.__hacked=1>\\x1b[31m\\u202e.bin"),
         (["report", "--format", "json"], '"runs"'),
+        (["report", "--format", "markdown"], "x1b"),
+        (["report", "--format", "csv"], "d0:33"),
+        (["report", "--as", "interleaving"], "d0v0 (<img src=x"),
+        (["report", "--table", "ports"], "\\x1b]0;hacked"),
         (["replay"], "divergence"),
         (["info"], "\\x1b]0;hacked\\x07\\x1b[2J"),
         (["info", "--format", "json"], "\\\\x1b]0;hacked"),

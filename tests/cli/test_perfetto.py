@@ -12,7 +12,8 @@ from evtrace.api import Trace
 from evtrace.cli import app
 from evtrace.errors import ExitCode
 from evtrace.timeline import Kind
-from evtrace.tracefile.records import encode_family
+from evtrace.tracefile.family import FACTS_STREAM, TextPurpose
+from evtrace.tracefile.records import encode_family, encode_text
 from evtrace.verdicts import Fate
 from tests.conftest import FTRACE_CAPTURES
 from tests.tinytrace import window
@@ -82,7 +83,7 @@ def recorded(tmp_path_factory):
     return make
 
 
-@pytest.fixture(params=["demo", "netfront", *FTRACE_CAPTURES])
+@pytest.fixture(params=["demo", "netfront", "poll", *FTRACE_CAPTURES])
 def trace(request, recorded, imported):
     """Give the demonstration, a trace with coalesced sends, and the real captures."""
     return (imported if request.param in FTRACE_CAPTURES else recorded)(request.param)
@@ -91,7 +92,7 @@ def trace(request, recorded, imported):
 def delivered(trace):
     with Trace(trace) as opened:
         results = opened.replay()
-    sends = [send for send in results.sends if send.fate is Fate.DELIVERED and send.run_seq]
+    sends = [send for send in results.sends if send.fate is Fate.DELIVERED]
     return results, sends
 
 
@@ -109,11 +110,28 @@ def test_it_holds_one_flow_per_delivered_send(trace, tmp_path):
 
     assert len(sends) >= 2
     assert {tuple(sorted(pair)) for pair in pairs.values()} == {
-        tuple(sorted((send.seq, send.run_seq))) for send in sends
+        tuple(sorted((send.seq, send.run_seq or send.polled_seq))) for send in sends
     }
     assert starts == ends
     assert set(starts.values()) == {1}
     assert len(results.runs) == len(found.slices("handler"))
+
+
+def test_a_poller_takes_an_event_where_it_clears_the_bit(recorded, tmp_path):
+    found = drawn(recorded("poll"), tmp_path)
+    with Trace(recorded("poll")) as trace:
+        clears = {row.seq: row for row in trace.rows() if row.kind == Kind.CLEAR}
+
+    taken = [
+        (found.names[track], at, arguments(event))
+        for track, events in found.events.items()
+        for at, event in events
+        if event.name == "polled"
+    ]
+    assert len(taken) > 50
+    for vcpu, _, notes in taken:
+        row = clears[notes["seq"]]
+        assert (vcpu, notes["port"]) == (f"d{row.dom}v{row.vcpu}", row.port)
 
 
 def test_coalesced_sends_have_a_fate_and_no_flow(recorded, tmp_path):
@@ -277,6 +295,21 @@ def test_a_send_that_no_run_answered_is_a_point_named_by_its_fate(tmp_path):
     (events,) = found.events.values()
     points = [(at, event.name) for at, event in events if event.type == INSTANT]
     assert points == [(5, "UNKNOWN")]
+
+
+@pytest.mark.parametrize(
+    "name", ["\x1b[31mred\nd0v0", "nul\0", "\u202egnirts", "\ufffd", "x" * 5_000, "</script>", ""]
+)
+def test_names_that_a_hostile_guest_chose_are_kept_as_text(tmp_path, name):
+    texts = encode_text(TextPurpose.DOMAIN_NAME, name, dom=1, tsc=1)
+    texts += encode_text(TextPurpose.IRQ_NAME, f"16 {name}", dom=1, tsc=1)
+    run = (handler(Kind.HANDLER_ENTER, 6), handler(Kind.HANDLER_EXIT, 8))
+    (tmp_path / "tiny.bin").write_bytes(window(FACTS_STREAM, texts) + window(0, *run))
+
+    found = drawn(tmp_path / "tiny.bin", tmp_path, "--hz", "1000000000")
+
+    assert {f"{name} (d1)" if name else "d1", "d1v0"} == set(found.names.values())
+    assert [name or "port 3"] == [called for called, _ in found.slices("handler")]
 
 
 # --- refusals ------------------------------------------------------------------------------------

@@ -36,6 +36,8 @@ class Truth:
     runs: dict[tuple[str, int], Json] = field(default_factory=dict)
     """By (port, TSC)."""
     sends: dict[tuple[str, int], Json] = field(default_factory=dict)
+    upcalls: dict[tuple[str, int], Json] = field(default_factory=dict)
+    """The empty ones, by (vCPU, TSC)."""
     summary: Json = field(default_factory=dict)
 
 
@@ -47,6 +49,8 @@ def read_truth(path: Path) -> Truth:
             truth.runs[line["run"], line["tsc"]] = line
         elif "send" in line:
             truth.sends[line["send"], line["tsc"]] = line
+        elif "empty_upcall" in line:
+            truth.upcalls[line["empty_upcall"], line["tsc"]] = line
         elif "summary" in line:
             truth.summary = line
     return truth
@@ -96,6 +100,12 @@ def _compare_upcalls(results: Results, truth: Truth) -> Iterator[str]:
     expected = truth.summary.get("empty_upcalls")
     if found != expected:
         yield f"empty upcalls: {found}, in truth {expected}"
+    upcalls = {(f"d{up.dom}v{up.vcpu}", up.tsc): up for up in results.empty}
+    for key in sorted(upcalls.keys() & truth.upcalls.keys(), key=lambda key: key[1]):
+        verdict, true = str(upcalls[key].verdict), truth.upcalls[key]["verdict"]
+        if verdict != true:
+            reason = upcalls[key].reason
+            yield f"upcall of {key[0]} at {key[1]}: {verdict}, in truth {true} ({reason})"
 
 
 @dataclass(slots=True)

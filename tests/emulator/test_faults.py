@@ -222,7 +222,7 @@ def test_without_a_fault_nothing_is_found(scenario, form, tmp_path):
 def test_the_documentation_names_every_fault_and_every_finding():
     text = (Path(__file__).parents[2] / "docs" / "faults.md").read_text()
 
-    assert [name for name in [*FAULTS, *FindingCode] if f"`{name}`" not in text] == []
+    assert [name for name in [*FAULTS, *FindingCode.__members__] if f"`{name}`" not in text] == []
 
 
 def test_every_fault_is_listed_with_a_line():

@@ -139,6 +139,7 @@ def test_the_run_after_a_bind_is_xens_own():
     run = only_run(script.replay())
 
     assert (Cause.BIND_CONSERVATIVE, "observed") == (run.cause, run.evidence)
+    assert [(run.dom, run.port)] == [(part.dom, part.port) for part in run.contributors]
     assert run.routes == (Route.UNMASK_RESEND,)
 
 

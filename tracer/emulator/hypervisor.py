@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from evtrace.timeline import Kind, Runstate
 from evtrace.tracer.emulator.truth import Provocation, SentEvent, Truth
-from evtrace.verdicts import ContributionKind
+from evtrace.verdicts import ContributionKind, UpcallVerdict
 from evtrace.xen.abi import EvtchnOp, PortState, Virq
 from evtrace.xen.effects import Effect, EffectKind
 from evtrace.xen.machine import Answer, Machine
@@ -80,6 +80,8 @@ class Hypervisor:
         answer = self.execute(cpu, op, args)
         astray, self.astray = self.astray, False
         reached = self._settle(cpu.pcpu, None if astray else provocation)
+        if op == EvtchnOp.UNMASK:
+            self.announce_waiting(cpu.dom, args[0])
         if provocation is None or provocation.send is None:
             return answer
         if astray:
@@ -111,6 +113,13 @@ class Hypervisor:
             self.truth.closed(cpu.dom, args[0])
         elif op in _RESETS:
             self.truth.closed_all(cpu.dom)
+
+    def announce_waiting(self, dom: int, number: int) -> None:
+        """Note that an unmask has announced the event that waited, if one did."""
+        domain = self.machine.domains[dom]
+        port = domain.port(number)
+        if port is not None and domain.form.pending(number) and not domain.form.masked(number):
+            self.truth.announced(dom, port.notify_vcpu, number)
 
     def has_no_peer(self, dom: int, port: int) -> bool:
         """Tell whether a port waits for a peer."""
@@ -153,7 +162,14 @@ class Hypervisor:
     def register_vcpu_info(self, cpu: "VirtualCpu") -> Answer:
         """VCPUOP_register_vcpu_info."""
         self.machine.register_vcpu_info(cpu.dom, cpu.number)
+        self.truth.asserted(cpu.dom, cpu.number, UpcallVerdict.VCPU_INFO_REGISTER)
         self._settle(cpu.pcpu, None)
+        return Answer(0)
+
+    def set_upcall_vector(self, cpu: "VirtualCpu") -> Answer:
+        """HVMOP_set_evtchn_upcall_vector: whatever is pending, the vector is injected once."""
+        cpu.is_asserted = True
+        self.truth.asserted(cpu.dom, cpu.number, UpcallVerdict.CALLBACK_SET)
         return Answer(0)
 
     def vcpu_up(self, cpu: "VirtualCpu") -> Answer:
@@ -217,6 +233,8 @@ class Hypervisor:
                 reached = True
                 if provocation is not None:
                     self.truth.set_pending(effect[1], effect[3], provocation)
+                if not effect[5]:
+                    self.truth.announced(*effect[1:4])
             elif self.loses(effect):
                 continue
             elif kind == EffectKind.UPCALL and effect[3]:

@@ -19,7 +19,10 @@ from evtrace.xen.abi import (
     PAGE_WORDS,
     EvtchnOp,
     HYPERVISOR_event_channel_op,
+    HYPERVISOR_hvm_op,
     HYPERVISOR_sched_op,
+    HYPERVISOR_vcpu_op,
+    VCPUOP_register_vcpu_info,
 )
 from evtrace.xen.machine import Answer
 
@@ -30,7 +33,6 @@ if TYPE_CHECKING:
 
 _STACK_SWITCH = 3
 _MULTICALL = 13
-_VCPU_OP = 24
 _SET_SEGMENT_BASE = 25
 _VCPU_UP = 2
 _SET_SINGLESHOT_TIMER = 8
@@ -129,17 +131,22 @@ class Kernel(ABC):
         subcalls = (_STACK_SWITCH, _SET_SEGMENT_BASE)
         yield Hypercall(_MULTICALL, lambda: Answer(0), {1: len(subcalls)}, subcalls)
 
-    def register_vcpu_info(self) -> Task:
-        """VCPUOP_register_vcpu_info of this vCPU."""
+    def register_vcpu_info(self, vcpu: int) -> Task:
+        """VCPUOP_register_vcpu_info of a vCPU, which has not started unless it is this one."""
+        cpu, hypervisor = self.cpus[vcpu], self.lab.hypervisor
+        shown = {0: VCPUOP_register_vcpu_info, 1: vcpu}
+        yield Hypercall(HYPERVISOR_vcpu_op, lambda: hypervisor.register_vcpu_info(cpu), shown)
+
+    def set_upcall_vector(self) -> Task:
+        """HVMOP_set_evtchn_upcall_vector of this vCPU: its vector comes at once."""
         cpu, hypervisor = self.current, self.lab.hypervisor
-        yield Hypercall(
-            _VCPU_OP, lambda: hypervisor.register_vcpu_info(cpu), {0: 10, 1: cpu.number}
-        )
+        yield Hypercall(HYPERVISOR_hvm_op, lambda: hypervisor.set_upcall_vector(cpu))
 
     def bring_up(self, vcpu: int) -> Task:
         """Let another vCPU of the domain start: VCPUOP_up."""
         cpu, hypervisor = self.cpus[vcpu], self.lab.hypervisor
-        yield Hypercall(_VCPU_OP, lambda: hypervisor.vcpu_up(cpu), {0: _VCPU_UP, 1: vcpu})
+        cpu.irqs_off = cpu.irqs_off and cpu.has_run
+        yield Hypercall(HYPERVISOR_vcpu_op, lambda: hypervisor.vcpu_up(cpu), {0: _VCPU_UP, 1: vcpu})
 
     # The FIFO form
 
@@ -177,7 +184,7 @@ class Kernel(ABC):
         heappush(cpu.timers, (deadline, self.lab.next_order(), sleeper))
         if cpu.timers[0][2] is sleeper:
             yield Hypercall(
-                _VCPU_OP,
+                HYPERVISOR_vcpu_op,
                 lambda: hypervisor.set_timer(cpu, deadline),
                 {0: _SET_SINGLESHOT_TIMER, 1: cpu.number},
             )
@@ -191,7 +198,7 @@ class Kernel(ABC):
         if cpu.timers:
             deadline, hypervisor = cpu.timers[0][0], self.lab.hypervisor
             yield Hypercall(
-                _VCPU_OP,
+                HYPERVISOR_vcpu_op,
                 lambda: hypervisor.set_timer(cpu, deadline),
                 {0: _SET_SINGLESHOT_TIMER, 1: cpu.number},
             )
@@ -238,9 +245,8 @@ class Kernel(ABC):
 
     def upcall(self, cpu: VirtualCpu) -> Task:
         """Handle an upcall: scan until the flag stays clear."""
-        cpu.emit(Kind.UPCALL_ENTER)
         truth = self.lab.hypervisor.truth
-        truth.upcall_enter(cpu.dom, cpu.number)
+        truth.upcall_enter(cpu.dom, cpu.number, cpu.emit(Kind.UPCALL_ENTER))
         model, memory = cpu.model, self.lab.costs.profile.memory
         for _ in range(UPCALL_LIMIT):
             bits.clear_upcall_pending(model)
@@ -252,7 +258,7 @@ class Kernel(ABC):
             if not model.upcall_pending:
                 break
         cpu.emit(Kind.UPCALL_EXIT)
-        truth.upcall_exit(cpu.dom, cpu.number)
+        truth.upcall_exit(cpu.dom, cpu.number, self.domain.form.pending)
 
     def _scan_two_level(self, cpu: VirtualCpu) -> Task:
         for port in scan.find_active(cpu.model, self.habits.scan):
@@ -264,6 +270,7 @@ class Kernel(ABC):
             if word is None:
                 continue
             cpu.emit(Kind.CONSUME, port)
+            self.lab.hypervisor.truth.consumed(cpu.dom, cpu.number, port)
             yield memory
             if word & FIFO_PENDING and not word & FIFO_MASKED:
                 yield self.handle_port(cpu, port)

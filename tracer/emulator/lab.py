@@ -338,6 +338,7 @@ class Lab:
         """Begin the recording now: a scenario that shows domains starting asks for this itself."""
         if self.recording_since is None:
             self.on_record()
+            self.hypervisor.truth.record_from_here()
             self.recording_since = self.engine.now
             for seconds, act in self._to_do:
                 if seconds:

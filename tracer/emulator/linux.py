@@ -92,7 +92,17 @@ class Linux(Kernel):
     # Starting up
 
     def boot(self) -> Task:
-        """Start: choose the form, bind what every vCPU has (timer, debug, IPIs)."""
+        """Start: register with Xen, then bind what every vCPU has."""
+        bits.mask_all(self.domain)
+        self.current.irqs_off = False
+        for cpu in self.cpus:
+            yield self.register_vcpu_info(cpu.number)
+        if self.domain.is_hvm:
+            yield self.set_upcall_vector()
+        yield self._set_up()
+
+    def _set_up(self) -> Task:
+        """Choose the form, bind what every vCPU has (timer, debug, IPIs)."""
         bits.mask_all(self.domain)
         for cpu in self.cpus:
             if self.habits.uses_fifo:
@@ -118,9 +128,9 @@ class Linux(Kernel):
         return self.timer_interrupt()
 
     def kexec(self) -> Task:
-        """Start a new kernel in place of this one: EVTCHNOP_reset closes all ports, then it boots.
+        """Start a new kernel in place of this one: EVTCHNOP_reset closes all ports.
 
-        Call it on vCPU 0, while no other thread runs.
+        The vCPUs keep what they registered. Call it on vCPU 0, while no other thread runs.
         """
         yield self.demand(EvtchnOp.RESET, DOMID_SELF)
         self._irqs.clear()
@@ -128,7 +138,7 @@ class Linux(Kernel):
         self._resched.clear()
         for cpu in self.cpus:
             cpu.timers.clear()
-        yield self.boot()
+        yield self._set_up()
 
     # Binding
 
@@ -293,6 +303,8 @@ class Linux(Kernel):
         cpu = self.current
         cpu.emit(Kind.UNMASK, irq.port)
         calls_xen = unmask_memory(cpu.model, irq.port)
+        if not calls_xen:
+            self.lab.hypervisor.announce_waiting(self.dom, irq.port)
         yield self.lab.costs.profile.memory
         if calls_xen:
             yield self.hypercall(EvtchnOp.UNMASK, irq.port)

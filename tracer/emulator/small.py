@@ -34,6 +34,7 @@ class SmallKernel(Kernel):
         """Start: mask all ports, if that is the kernel's habit, and bind the timer."""
         if self.habits.masked_at_start:
             bits.mask_all(self.domain)
+        self.current.irqs_off = False
         port = yield self.demand(EvtchnOp.BIND_VIRQ, Virq.TIMER, 0)
         yield self.bind_event_channel(port, lambda _: self.timer_interrupt())
 

@@ -7,10 +7,11 @@ they are settled, then a summary. Only what is not settled yet is kept in memory
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from evtrace.verdicts import Cause, ContributionKind, Fate
+from evtrace.verdicts import Cause, ContributionKind, Fate, UpcallVerdict
 from evtrace.xen.abi import PortState
 
 SCHEMA = "evtrace-truth/1"
@@ -60,6 +61,11 @@ class _Book:
 class _Upcall:
     step: int
     """Its place among upcalls and runs."""
+    tsc: int
+    ports: set[int]
+    """Announced to the vCPU since the upcall before, or taken off its queue in this one."""
+    asserted: UpcallVerdict | None
+    """Xen made it without an event."""
     runs: int = 0
 
 
@@ -84,17 +90,26 @@ class Truth:
         self._books: dict[Channel, _Book] = {}
         self._upcalls: dict[tuple[int, int], _Upcall] = {}  # by (dom, vcpu)
         self._steps = 0
+        self._is_recording = False
         self._causes: Counter[Cause] = Counter()
         self._fates: Counter[Fate] = Counter()
         self._no_work = 0
         self._upcall_counts: Counter[int] = Counter()
         self._empty_upcalls: Counter[int] = Counter()
+        self._announced: dict[tuple[int, int], set[int]] = {}
+        self._asserted: dict[tuple[int, int], UpcallVerdict] = {}
 
     def start(self, file: IO[str] | None, facts: dict[str, object]) -> None:
         """Write what follows to `file`, if there is one."""
         self._file = file
         self._books.clear()
         self._write({"schema": SCHEMA, **facts})
+
+    def record_from_here(self) -> None:
+        """Count upcalls from here on: before, there were those of domains that started."""
+        self._is_recording = True
+        self._upcall_counts.clear()
+        self._empty_upcalls.clear()
 
     # What sets and takes events
 
@@ -159,16 +174,37 @@ class Truth:
 
     # What guests do
 
-    def upcall_enter(self, dom: int, vcpu: int) -> None:
+    def announced(self, dom: int, vcpu: int, port: int) -> None:
+        """Note that a port's event was announced to a vCPU."""
+        self._announced.setdefault((dom, vcpu), set()).add(port)
+
+    def asserted(self, dom: int, vcpu: int, why: UpcallVerdict) -> None:
+        """Note that Xen makes an upcall without an event."""
+        self._asserted[dom, vcpu] = why
+
+    def upcall_enter(self, dom: int, vcpu: int, tsc: int) -> None:
         """Note that a vCPU took an upcall."""
-        self._upcalls[dom, vcpu] = _Upcall(self._next_step())
+        where = dom, vcpu
+        ports, asserted = self._announced.pop(where, set()), self._asserted.pop(where, None)
+        self._upcalls[where] = _Upcall(self._next_step(), tsc, ports, asserted)
         self._upcall_counts[dom] += 1
 
-    def upcall_exit(self, dom: int, vcpu: int) -> None:
-        """Note that it returned from it."""
+    def consumed(self, dom: int, vcpu: int, port: int) -> None:
+        """Note that a vCPU took a port off its queue."""
+        self._upcalls[dom, vcpu].ports.add(port)
+
+    def upcall_exit(self, dom: int, vcpu: int, is_pending: Callable[[int], bool]) -> None:
+        """Note that it returned from it; say why no handler ran in it, if none did."""
         upcall = self._upcalls.pop((dom, vcpu), None)
-        if upcall is not None and not upcall.runs:
-            self._empty_upcalls[dom] += 1
+        if upcall is None or upcall.runs or not self._is_recording:
+            return
+        self._empty_upcalls[dom] += 1
+        found = UpcallVerdict.EMPTY_UPCALL
+        if upcall.asserted is not None:
+            found = upcall.asserted
+        elif any(map(is_pending, upcall.ports)):
+            found = UpcallVerdict.PASSED_OVER
+        self._write({"empty_upcall": f"d{dom}v{vcpu}", "tsc": upcall.tsc, "verdict": found})
 
     def freeing(self, dom: int, port: int, vcpu: int) -> None:
         """Note that a vCPU frees the irq of a port."""

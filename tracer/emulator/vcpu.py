@@ -90,7 +90,10 @@ class VirtualCpu:
         self.in_xen = True
         """Xen has the pCPU: the guest's code stands still."""
         self.has_run = False
-        self.irqs_off = False
+        self.irqs_off = True
+        """Upcalls are held off, as in a kernel that has just started."""
+        self.is_asserted = False
+        """HVM: the upcall's vector waits in its local APIC, whether an event is pending or not."""
         self.timers: list[tuple[int, int, Completion]] = []
         """Heap of (TSC, order, whom to wake)."""
         self.ready: deque[Thread] = deque()
@@ -197,7 +200,7 @@ class VirtualCpu:
     def _leave_xen(self) -> None:
         if not self._lab.scheduler.leaves_xen(self):
             return
-        takes_upcall = self.model.wants_upcall and not self.irqs_off
+        takes_upcall = (self.model.wants_upcall or self.is_asserted) and not self.irqs_off
         self.in_xen = False
         if self.is_hvm:
             if takes_upcall:
@@ -208,7 +211,7 @@ class VirtualCpu:
         self.advance()
 
     def _start_upcall(self) -> None:
-        self.irqs_off = True
+        self.irqs_off, self.is_asserted = True, False
         if not self.is_hvm:
             bits.write_upcall_mask(self.model, 1)
         frame = Frame(self.kernel.upcall(self))

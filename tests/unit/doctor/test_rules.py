@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from evtrace.replay.doctor.examination import Diagnosis, examine
-from evtrace.replay.doctor.findings import Code, Severity
+from evtrace.replay.doctor.findings import Code
 from evtrace.snapshot import Snapshot
 from evtrace.tracer.importers.recognition import read_snapshots
+from evtrace.verdicts import Severity
 
 PAGE = Path(__file__).parents[3] / "docs" / "doctor.md"
 WHOLE = "No domains have emulated TSC"

@@ -3,9 +3,10 @@
 import pytest
 
 from evtrace.replay.doctor.examination import Diagnosis, examine
-from evtrace.replay.doctor.findings import Code, Severity
+from evtrace.replay.doctor.findings import Code
 from evtrace.snapshot import Snapshot
 from evtrace.tracer.importers.recognition import read_snapshots
+from evtrace.verdicts import Severity
 
 
 def dump(*domains: tuple[int, list[str]]) -> Snapshot:
