@@ -59,7 +59,7 @@ def test_the_notebook_comes_to_its_answer(notebook):
     assert split.height == summary.filter(pl.col("stage") == "pending→upcall")["count"].sum()
     assert split["latency_ns"].max() > 1_000_000
     assert 0 <= split["rest_ns"].min() <= split["rest_ns"].max() < 10_000
-    assert notebook["trace"].report()._repr_html_().startswith("<p><strong>600 runs of 3 ports")
+    assert notebook["trace"].report()._repr_html_().startswith("<p><strong>599 runs of 2 ports")
 
 
 def test_the_notebook_is_stored_without_outputs():
