@@ -20,6 +20,7 @@ from evtrace.timeline import Kind, Row, Runstate
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.selection import AROUND, Selection
+from evtrace.verdicts import Cause, Run
 
 MAX_LANES = 4
 """Columns that fit on a line."""
@@ -182,7 +183,9 @@ class _Story:
         same = [s for s in self.steps if row is not None and s.lane == (row.dom, row.vcpu)]
         near = [s for s in same or self.steps if s.lane != EVERYWHERE]
         if not near:
-            message = f"--around {middle}: no vCPU does anything that was recorded near it"
+            message = (
+                f"--around {middle}: near it, no record tells what a vCPU did that is asked about"
+            )
             raise UsageError(message)
         return min(near, key=lambda step: abs(step.seq - middle))
 
@@ -206,6 +209,9 @@ class _Story:
         weights: Counter[Lane] = Counter()
         for lane in self._other_ends(focus):
             weights[lane] += _DIRECT
+        rival = self._rival(focus)
+        if rival is not None:
+            weights[rival.dom, rival.vcpu] += _DIRECT
         for lane in self._ends_of_channel(focus):
             weights[lane] += _RELATED
         own = [step for step in self.steps if step.lane == focus.lane]
@@ -238,6 +244,18 @@ class _Story:
         if handled is not None:
             ends |= {(part.dom, part.vcpu) for part in handled.contributors}
         return ends - {step.lane}
+
+    def _rival(self, focus: Step) -> Run | None:
+        """Give the run on another vCPU that had taken the event of a DOUBLE_HANDLE."""
+        double = self.verdicts.runs.get((focus.began or focus).seq)
+        if double is None or double.cause is not Cause.DOUBLE_HANDLE:
+            return None
+        others = [
+            run
+            for run in self.verdicts.runs.values()
+            if (run.dom, run.port) == (double.dom, double.port) and run.vcpu != double.vcpu
+        ]
+        return min(others, key=lambda run: abs(run.seq - double.seq), default=None)
 
     def _ends_of_channel(self, focus: Step) -> set[Lane]:
         """Give the vCPUs at the peer of the port that a step is about: of the nearest send."""
@@ -295,6 +313,9 @@ class _Story:
         handled = self.verdicts.runs.get((focus.began or focus).seq)
         if handled is not None:
             yield from (part.seq for part in handled.contributors)
+        rival = self._rival(focus)
+        if rival is not None:
+            yield from (rival.seq, *(part.seq for part in rival.contributors))
         yield from (step.seq for step in (focus.began, focus.ended) if step is not None)
 
     def _selected(self, steps: Iterable[Step]) -> Iterator[Step]:

@@ -100,8 +100,9 @@ class Drawing:
     def draw(self, lines: Sequence[Line]) -> Iterator[str]:
         """Give the picture's lines."""
         self._time_width = max(6, *(len(self._time(line)) for line in lines))
-        room = WIDTHS[len(self.lanes)] - len(_MARK) - self._time_width - len(_BETWEEN)
-        self._width = (room + len(_BETWEEN)) // len(self.lanes) - len(_BETWEEN)
+        count = max(1, len(self.lanes))  # lost records belong to no lane
+        room = WIDTHS[count] - len(_MARK) - self._time_width - len(_BETWEEN)
+        self._width = (room + len(_BETWEEN)) // count - len(_BETWEEN)
         yield self._titles()
         pause = self._pause(lines)
         before: Line | None = None

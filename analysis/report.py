@@ -1,6 +1,6 @@
 """The report of one replayed trace: a sentence, and tables that every format shows alike."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import polars as pl
 
@@ -8,11 +8,13 @@ from evtrace.analysis.channels import channels
 from evtrace.analysis.latency import GroupBy, latencies, stage_times, with_devices
 from evtrace.analysis.notebook import as_html
 from evtrace.analysis.notifications import held, rates, storms
+from evtrace.analysis.outliers import Outliers, explain_outliers
 from evtrace.analysis.placement import moved, placement
 from evtrace.analysis.scope import Scope
 from evtrace.analysis.sentence import verdict_in_words
 from evtrace.analysis.stock.analyse import StockReport
 from evtrace.analysis.tables import Table
+from evtrace.analysis.waits import Frames
 from evtrace.replay.results import Results
 from evtrace.timeline import RecordClass, class_names
 from evtrace.tracefile.coverage import CoverageMap
@@ -51,6 +53,8 @@ class Source:
     facts: Facts
     coverage: CoverageMap
     results: Results
+    frames: Frames
+    """Gives the timeline anew, in batches."""
     end_tsc: int
     """Host TSC of the trace's last record."""
     stock: StockReport | None = None
@@ -74,6 +78,8 @@ class Report:
     fates: dict[str, int]
     spurious: Spurious
     tables: list[Table]
+    outliers: Outliers | None = None
+    """The longest ways to a handler, where these were asked for."""
 
     def table(self, name: str) -> Table:
         """Give the table of this name. Raises `KeyError` if there is none."""
@@ -88,30 +94,48 @@ class Report:
         return as_html(self.verdict, [table for table in self.tables if table.listed])
 
 
-def make_report(
-    source: Source, scope: Scope | None = None, group_by: GroupBy = GroupBy.CHANNEL
-) -> Report:
-    """Summarise the verdicts of a replay for the part of the trace in `scope`."""
-    scope = scope or Scope()
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a report is to hold."""
+
+    scope: Scope = field(default_factory=Scope)
+    group_by: GroupBy = GroupBy.CHANNEL
+    over_ns: int | None = None
+    """Ways to a handler that took longer are explained; None: none is."""
+
+
+def make_report(source: Source, wanted: Wanted | None = None) -> Report:
+    """Summarise the verdicts of a replay."""
+    wanted = wanted or Wanted()
+    scope = wanted.scope
     facts, results = source.facts, source.results
     all_sends = results.sends_frame()
     runs = with_devices(results.runs_frame(), facts.irq_names).filter(scope.of_runs())
     sends = all_sends.filter(scope.of_sends())
+    stages = stage_times(runs, all_sends, facts.clock_widths)
     report = Report(
         source=source,
         verdict=_verdict(source, runs, sends),
         level=source.coverage.overall_level(scope.asked_doms),
         runs=runs,
         sends=sends,
-        stages=stage_times(runs, all_sends, facts.clock_widths),
+        stages=stages,
         causes=_counts(runs, "cause"),
         fates=_counts(sends, "fate"),
         spurious=_spurious(runs, source, scope),
         tables=[],
+        outliers=_outliers(source, stages, wanted.over_ns),
     )
     moves = results.moves_frame().filter(scope.of_runs())
-    report.tables.extend(_tables(report, moves, group_by))
+    report.tables.extend(_tables(report, moves, wanted.group_by))
     return report
+
+
+def _outliers(source: Source, stages: pl.DataFrame, over_ns: int | None) -> Outliers | None:
+    if over_ns is None:
+        return None
+    about = source.results, source.facts, source.coverage
+    return explain_outliers(source.frames, stages, *about, over_ns)
 
 
 def _verdict(source: Source, runs: pl.DataFrame, sends: pl.DataFrame) -> str:
@@ -170,6 +194,7 @@ def _tables(report: Report, moves: pl.DataFrame, group_by: GroupBy) -> list[Tabl
         _placement(placement(runs, moves, told)),
         Table("moves", "Ports that bind_vcpu moved", moved(moves)),
         *(source.stock.tables if source.stock else []),
+        *([report.outliers.table, report.outliers.chains] if report.outliers else []),
         Table("runs", "All handler runs", runs, listed=0),
         Table("sends", "All sends", sends, listed=0),
     ]
@@ -303,6 +328,3 @@ def _spurious_frame(report: Report) -> pl.DataFrame:
     ]
     schema = {"level": pl.String, "what": pl.String, "count": pl.Int64}
     return pl.DataFrame(rows, schema, orient="row")
-
-
-__all__ = ["GroupBy", "Report", "Scope", "Source", "Spurious", "make_report"]

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
+from evtrace.analysis.outliers import outlier_lines
 from evtrace.analysis.report import Report
 from evtrace.analysis.sentence import count_of
 from evtrace.analysis.tables import Table
@@ -14,8 +15,8 @@ WIDTH = 80
 LISTED = 20
 """Findings and divergences that are listed one by one; the rest is counted."""
 
-_HEAD = {"coverage", "findings", "divergences"}
-"""Tables that stand at the top of a report, in a form of their own."""
+_OWN_FORM = {"coverage", "findings", "divergences", "outliers", "outlier_chains"}
+"""Tables that a whole report shows in a form of their own."""
 
 
 def render(report: Report) -> str:
@@ -28,7 +29,8 @@ def render(report: Report) -> str:
         finding_lines(source.results.findings),
         divergence_lines(source.results.divergences),
         _sends(report),
-        *(table_lines(table) for table in report.tables if table.name not in _HEAD),
+        list(outlier_lines(report.outliers)) if report.outliers else [],
+        *(table_lines(table) for table in report.tables if table.name not in _OWN_FORM),
     ]
     return _joined(sections)
 

@@ -138,6 +138,8 @@ class _Watcher:
         if row.pcpu is not None and switches:
             self._occupants[row.pcpu] = lane if runs else None
         self._states[lane] = new
+        if new == Runstate.BLOCKED:
+            self._handlers.pop(lane, None)  # no handler blocks: the record of its exit is missing
         for way in self._open:
             if way.lane == lane:
                 self._change(way, row, old, new)
@@ -153,13 +155,14 @@ class _Watcher:
             way.pcpu = row.pcpu
         elif new == Runstate.RUNNABLE:
             self._note_occupants(way, row.tsc_lo)
+        elif new == Runstate.BLOCKED:
+            way.handlers.append((row.tsc_lo, None))
 
     def _handler(self, row: Row, lane: Lane) -> None:
         inside = self._handlers.setdefault(lane, [])
+        inside[:] = [entered for entered in inside if entered.irq != row.irq]
         if row.kind == Kind.HANDLER_ENTER:
             inside.append(row)
-        else:
-            inside[:] = [entered for entered in inside if entered.irq != row.irq]
         for way in self._open:
             if way.lane == lane:
                 way.handlers.append((row.tsc_lo, self._innermost(lane)))

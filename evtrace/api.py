@@ -14,13 +14,11 @@ import polars as pl
 
 from evtrace.analysis.latency import (
     LATENCY_TABLE,
-    GroupBy,
     latency_table,
     stage_times,
     with_devices,
 )
-from evtrace.analysis.report import Report, Source, make_report
-from evtrace.analysis.scope import Scope
+from evtrace.analysis.report import Report, Source, Wanted, make_report
 from evtrace.analysis.stock.analyse import StockReport, analyse_stock
 from evtrace.errors import UsageError
 from evtrace.replay.belief import Belief
@@ -208,14 +206,9 @@ class Trace:
         return latency_table(stage_times(runs, replayed.sends, facts.clock_widths), facts.tsc_hz)
 
     def report(
-        self,
-        xen: str | None = None,
-        scope: Scope | None = None,
-        group_by: GroupBy = GroupBy.CHANNEL,
-        *,
-        stock: bool = False,
+        self, xen: str | None = None, wanted: Wanted | None = None, *, stock: bool = False
     ) -> Report:
-        """Make the report of the trace, or of the part of it in `scope`; a notebook shows it.
+        """Make the report of the trace, or what is `wanted` of it; a notebook shows it.
 
         `stock`: also say what Xen's own records tell, of the whole trace; so anyway where they are
         all there is.
@@ -230,10 +223,11 @@ class Trace:
             facts=self.facts,
             coverage=self.coverage,
             results=self.replay(xen),
+            frames=self.batches,
             end_tsc=extent[1] if extent else 0,
             stock=self._stock() if stock or self.level < "C2" else None,
         )
-        return make_report(source, scope, group_by)
+        return make_report(source, wanted)
 
     def _stock(self) -> StockReport:
         return analyse_stock(annotated(self.reader), self.reader.survey, self.hz)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
 from evtrace.analysis.sketch import Sketch
-from evtrace.analysis.stock.chains import Chain
+from evtrace.analysis.stock.chains import Chain, is_span
 from evtrace.analysis.stock.names import XEN, is_idle, means_name, vcpu_name
 
 
@@ -28,7 +28,7 @@ class Pair:
     """Who woke whom: a vCPU, an interrupt of the host, or Xen for reasons of its own."""
 
     waker: int | None
-    """Packed vCPU; None if it was none."""
+    """Packed vCPU; None if it was none, or (with `by`) if it is not known."""
     by: int | None
     irq: int | None
     target: int
@@ -36,7 +36,7 @@ class Pair:
     @property
     def text(self) -> str:
         """Name the pair: `d0v1→d1v0`, `irq 29→d0v0`, `xen→d1v0`."""
-        source = XEN if self.waker is None else vcpu_name(self.waker)
+        source = XEN if self.by is None else vcpu_name(self.waker)
         source = source if self.irq is None else f"irq {self.irq}"
         return f"{source}→{vcpu_name(self.target)}"
 
@@ -61,7 +61,7 @@ class Woken:
 
     def measure(self, step: WakeStep, start: int | None, end: int | None) -> None:
         """Take how long a step took, if both its ends were seen."""
-        if start is not None and end is not None and end >= start:
+        if start is not None and end is not None and is_span(start, end):
             self.steps[step].add(end - start, end)
 
 
@@ -71,8 +71,8 @@ class Wakes:
     def __init__(self) -> None:
         """Start with none."""
         self.pairs: dict[Pair, Woken] = defaultdict(Woken)
-        self.all_runs = Sketch()
-        """wake→running of all pairs."""
+        self.all = Woken()
+        """wake→running of all of them."""
 
     def take(self, chain: Chain) -> None:
         """Count one chain and measure what of it was seen."""
@@ -87,16 +87,15 @@ class Wakes:
             woken.without_effect += 1
             return
         woken.measure(WakeStep.TO_RUN, chain.tsc, chain.running_tsc)
+        self.all.measure(WakeStep.TO_RUN, chain.tsc, chain.running_tsc)
         woken.measure(WakeStep.TO_ENTRY, chain.running_tsc, chain.entry_tsc)
         woken.measure(WakeStep.TO_PV_RECORD, chain.running_tsc, chain.bound_tsc)
         if chain.vector is not None:
             woken.vectors[chain.vector] += 1
-        if chain.running_tsc is not None:
-            self.all_runs.add(chain.running_tsc - chain.tsc, chain.running_tsc)
 
 
 def _pair(chain: Chain) -> Pair:
-    runner = chain.runner
-    if chain.irq is not None or chain.by is None or runner is None or is_idle(runner):
-        return Pair(None, None, chain.irq, chain.target)
-    return Pair(runner, chain.by, None, chain.target)
+    by_vcpu = chain.irq is None and not (chain.runner is not None and is_idle(chain.runner))
+    if by_vcpu and chain.by is not None:
+        return Pair(chain.runner, chain.by, None, chain.target)
+    return Pair(None, None, chain.irq, chain.target)

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
-from evtrace.analysis.report import Report, Source, make_report
+from evtrace.analysis.report import Report
 from evtrace.api import Trace
 from evtrace.cli import app
 from tests.conftest import FTRACE_CAPTURES, SOURCES
@@ -28,8 +28,7 @@ def as_json(command, *arguments):
 
 
 def report_of(trace: Trace) -> Report:
-    results = trace.replay()
-    return make_report(Source("", "", trace.facts, trace.coverage, results, 0))
+    return trace.report()
 
 
 @pytest.mark.parametrize("name", FTRACE_CAPTURES)

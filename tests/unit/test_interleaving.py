@@ -13,7 +13,7 @@ from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.selection import Selection
 from evtrace.xen.abi import EvtchnOp
-from tests.timeline_builder import UNBOUND, Captured, Script, connected
+from tests.timeline_builder import INTERDOMAIN, UNBOUND, Captured, Script, connected
 
 HZ = 1_000_000_000
 
@@ -118,6 +118,19 @@ def test_the_cause_stands_at_a_handler_that_no_send_explains():
     assert "handler d0:1 <-(1) BIND_CONSERVATIVE" in line_of(picture, "handler")
 
 
+def test_of_an_event_handled_twice_both_vcpus_are_drawn():
+    script = connected()
+    script.snapshot(1, 0, (1, INTERDOMAIN, 0, 1, 1))
+    script.send(1_000, 1_200, 1, dom=1)
+    script.run(4_000, 1, ends=False)
+    double = script.run(4_500, 1, vcpu=1, clear=False)
+    picture = draw(script, double)
+
+    assert {"d0v0", "d0v1"} <= columns(picture).keys()
+    assert "DOUBLE_HANDLE" in line_of(picture, "DOUBLE_HANDLE")
+    assert len([line for line in picture if "handler d0:1" in line]) == 2
+
+
 def test_a_handler_out_of_sight_is_named_with_its_distance():
     script, send, run = sent()
     for at in range(5_000, 5_000 + 100 * 100, 100):
@@ -201,6 +214,12 @@ def test_lost_records_stand_across_all_columns():
     script, send, _ = sent()
     script.add(2_000, Kind.LOST, None, None, a0=7)
     assert "*** 7 records of p0 lost ***" in line_of(draw(script, send), "lost")
+
+
+def test_lost_records_alone_are_drawn_too():
+    script, _, _ = sent()
+    script.add(20_000, Kind.LOST, None, None, a0=7)
+    assert "*** 7 records of p0 lost ***" in line_of(draw(script, tsc_from=10_000), "lost")
 
 
 @pytest.mark.parametrize("selected", [{"middle": 999_999, "seqs": (9, 99)}, {"tsc_from": 10**9}])

@@ -20,6 +20,7 @@ from tests.timeline_builder import Captured, Script, connected
 
 HZ = 1_000_000_000
 BLOCKED_TO_RUNNABLE, RUNNABLE_TO_RUNNING, RUNNING_TO_RUNNABLE = 0x21, 0x10, 0x01
+RUNNING_TO_BLOCKED = 0x02
 
 
 def explain(script: Script, over_ns=0, limit=20, hz=HZ, captured=None):
@@ -49,10 +50,13 @@ def sched(script, tsc, change, dom=0, vcpu=0, pcpu=0):
     script.rows[-1] = row._replace(pcpu=pcpu)
 
 
-def waiting():
+def waiting(*, stale=False):
     """d0v0 is woken by a send, waits behind d3v0 and then for another handler."""
     script = connected()
     sched(script, 500, RUNNABLE_TO_RUNNING, dom=3, pcpu=2)
+    if stale:
+        script.add(600, Kind.HANDLER_ENTER, port=9, irq=109)
+        sched(script, 900, RUNNING_TO_BLOCKED)
     script.send(1_000, 1_050, 1, dom=1)
     sched(script, 1_200, BLOCKED_TO_RUNNABLE)
     sched(script, 5_000, RUNNING_TO_RUNNABLE, dom=3, pcpu=2)
@@ -102,6 +106,15 @@ def test_a_run_queue_nobody_was_ahead_in_is_called_idle():
     script = waiting()
     script.rows = [row for row in script.rows if row.dom != 3]
     assert (3_800, "in the run queue of p2, which was idle") in chain(explain(script))
+
+
+def test_a_handler_whose_exit_was_lost_ends_where_its_vcpu_blocks():
+    script = waiting(stale=True)
+    place = next(at for at, row in enumerate(script.rows) if row.tsc_lo == 900)
+
+    assert not any("d0:9" in what for _, what in chain(explain(script)))
+    del script.rows[place]  # without it, the handler goes on
+    assert any("d0:9" in what for _, what in chain(explain(script)))
 
 
 def test_without_scheduler_records_the_rest_is_not_seen():
@@ -156,8 +169,8 @@ def explained(path, over_ns=0, limit=500):
         widths = {dom: hi - lo for dom, (lo, hi) in trace.facts.clock_offsets.items()}
         stages = stage_times(runs, results.sends_frame(), widths)
         rest = (stages, results, trace.facts, trace.coverage, over_ns, limit)
-        timeline = pl.concat(list(trace.timeline()))
-        return explain_outliers(trace.timeline, *rest), timeline
+        timeline = pl.concat(list(trace.batches()))
+        return explain_outliers(trace.batches, *rest), timeline
 
 
 def assert_parts_make_the_whole(outliers):
