@@ -46,7 +46,6 @@ class Runs:
         self._moved: dict[Channel, int] = {}
         self._left_over: dict[Channel, tuple[int, int]] = {}  # pending when closed: (seq, tsc)
         self._habits = Habits(findings)
-        self._fates = Fates(belief, coverage, tokens, self._habits)
         self._consumed: dict[Channel, Consumption] = {}
         self._exits: dict[tuple[int, int], int] = {}  # (dom, vcpu) -> end of its last handler
         self._running: dict[tuple[int, int, int], Run] = {}  # (dom, vcpu, irq) -> run
@@ -55,6 +54,7 @@ class Runs:
         self._last_run: dict[Channel, Run] = {}
         self._work = Work(coverage)
         self.upcalls = Upcalls(belief, coverage, results, self._last_run.get)
+        self._fates = Fates(belief, coverage, tokens, self._habits, self.upcalls.__contains__)
         self.previous: Run | None = None
         """The run of the same port before the one that started last."""
 
@@ -97,6 +97,25 @@ class Runs:
         """Note that a port has a new owner since `tsc`."""
         self._bound[channel] = tsc
 
+    def announced(self, channel: Channel, vcpu: int) -> None:
+        """Note that a vCPU's next upcall has to find the port's event."""
+        self.upcalls.announce((channel[0], vcpu), channel)
+        token = self._tokens.open_token(channel)
+        if token is not None:
+            token.announced = True
+
+    def unmask_announces(self, channel: Channel) -> None:
+        """Note that an unmask announces the event that waited, if one did."""
+        vcpu = self._belief.due_on(channel)
+        if vcpu is not None:
+            self.announced(channel, vcpu)
+
+    def silenced(self, channel: Channel) -> None:
+        """Note that a port was masked, or taken off its queue: its event is no longer announced."""
+        token = self._tokens.open_token(channel)
+        if token is not None:
+            token.announced = False
+
     def closes(self, channel: Channel, seq: int, tsc: int) -> None:
         """Forget a port that its owner closed; remember if an event was pending."""
         token = self._tokens.open_token(channel)
@@ -104,28 +123,28 @@ class Runs:
         if token is not None and token.parts:
             self._left_over[channel] = seq, tsc
 
-    def closed(self, channel: Channel) -> None:
+    def closed(self, channel: Channel, why: str = "") -> None:
         """Forget a port that is closed."""
         self._delivery.forget(channel)
         self._habits.forget(channel)
         self._work.forget(channel)
         self._left_over.pop(channel, None)
         self._moved.pop(channel, None)
-        self._fates.closed(channel, self._consumed.get(channel))
+        self._fates.closed(channel, self._consumed.get(channel), why)
         for book in (self._consumed, self._freed, self._bound, self._last_run):
             book.pop(channel, None)
 
-    def closed_all(self, dom: int) -> None:
-        """Forget every port of a domain that was reset."""
+    def closed_all(self, dom: int, why: str) -> None:
+        """Forget every port of a domain, and say why its sends are no longer answered."""
         books = (self._consumed, self._freed, self._bound, self._last_run)
         channels = {channel for channel, _ in self._tokens.remaining()}.union(*books)
         for channel in channels:
             if channel[0] == dom:
-                self.closed(channel)
+                self.closed(channel, why)
 
     def destroyed(self, dom: int) -> None:
         """Forget a domain, with the upcalls and handlers that its vCPUs never returned from."""
-        self.closed_all(dom)
+        self.closed_all(dom, f"d{dom} was destroyed")
         self.upcalls.forget(dom)
         self._running = {key: run for key, run in self._running.items() if key[0] != dom}
 
@@ -264,6 +283,7 @@ class Runs:
     def consumed(self, channel: Channel, vcpu: int) -> None:
         """Note that a guest took a port off its FIFO queue: Xen has announced it."""
         self.upcalls.consumed((channel[0], vcpu), channel)
+        self.silenced(channel)
         self._delivery.cleared(channel)
         self._habits.consumed(channel)
 
