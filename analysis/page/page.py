@@ -12,7 +12,6 @@ from typing import IO
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from evtrace import __version__
 from evtrace.analysis.page.colours import cause_legend
 from evtrace.analysis.page.markup import (
     Html,
@@ -29,6 +28,7 @@ from evtrace.analysis.page.sections import Section, short, table_section, verdic
 from evtrace.analysis.page.tracks import Tracks, make_tracks, story
 from evtrace.analysis.report import Report
 from evtrace.analysis.tables import Table
+from evtrace.version import __version__
 
 _SCRIPTS = ("unpack.js", "timeline.js", "page.js")
 """Run at once; plotly is long, and is read after the timeline is drawn."""

@@ -6,10 +6,10 @@ from dataclasses import replace
 import polars as pl
 
 from evtrace.analysis.sentence import count_of
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.fold import StockFold
 from evtrace.analysis.stock.gaps import Gaps
 from evtrace.analysis.stock.names import hypercall_name, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 from evtrace.analysis.stock.steps import EVENT_CHANNEL_OPS
 from evtrace.analysis.stock.wakes import Pair, WakeStep, Woken
 from evtrace.analysis.tables import Table, duration

@@ -4,9 +4,9 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from enum import StrEnum, unique
 
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.chains import Chain, is_span
 from evtrace.analysis.stock.names import XEN, is_idle, means_name, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 
 
 @unique
