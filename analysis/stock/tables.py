@@ -288,7 +288,7 @@ def _calls(calls: int, callers: int, of: int) -> str:
 
 def _most_woken(fold: StockFold) -> list[str]:
     notified = [item for item in _ordered(fold) if item[0].by in EVENT_CHANNEL_OPS]
-    across = [(pair, _) for pair, _ in notified if pair.is_across_domains]
+    across = [item for item in notified if item[0].is_across_domains]
     for pair, woken in (across or notified)[:1]:
         source, _, target = pair.text.partition("→")
         return [f"{source} woke {target} {count_of(woken.count, 'time')}"]
