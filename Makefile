@@ -39,8 +39,9 @@ lock: $(READY) ## renew uv.lock and requirements.txt after a change of dependenc
 	$(BIN)/uv lock
 	$(BIN)/uv export --quiet --no-header --no-emit-project --format requirements-txt -o requirements.txt
 
-bench: $(READY) ## the record walk, the replay and the start-up, as ratios within one run
+bench: $(READY) ## the record walk, the replay and the start-up, as ratios within one run; the page
 	$(BIN)/python tests/bench/bench.py
+	$(BIN)/python -m tests.bench.page
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) demo build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

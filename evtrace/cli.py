@@ -24,6 +24,7 @@ from evtrace.commands.record import record
 from evtrace.commands.replay import replay
 from evtrace.commands.report import report
 from evtrace.errors import EvtraceError, ExitCode
+from evtrace.printable import printable_lines
 
 P = ParamSpec("P")
 
@@ -68,7 +69,7 @@ def _guarded(command: Callable[P, None]) -> Callable[P, None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(ExitCode.OK) from None
         except EvtraceError as error:
-            print(f"evtrace: {error}", file=sys.stderr)  # noqa: T201
+            print(f"evtrace: {printable_lines(str(error))}", file=sys.stderr)  # noqa: T201
             raise typer.Exit(error.exit_code) from None
 
     return run

@@ -12,6 +12,7 @@ import typer
 
 from evtrace.commands.options import Format
 from evtrace.errors import ExitCode
+from evtrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +87,7 @@ def read_sources(given: str) -> list[Source]:
     else:
         with open_text(Path(name)) as stream:
             text = stream.read()
-    return [Source(name, snapshot) for snapshot in read_snapshots(name, text, dom)]
+    return [Source(printable(name), snapshot) for snapshot in read_snapshots(name, text, dom)]
 
 
 def _split(given: str) -> tuple[int | None, str]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evtrace.errors import NotATraceError, UsageError
+from evtrace.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,7 +198,7 @@ def _timing(given: str | None) -> "Timing":
 
 
 def _remark(text: str) -> None:
-    print(f"evtrace: {text}", file=sys.stderr)  # noqa: T201  a command's remark
+    print(f"evtrace: {printable(text)}", file=sys.stderr)  # noqa: T201  a command's remark
 
 
 def _summary(sources: "Sources", outcome: "Outcome") -> "Iterator[str]":

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evtrace.printable import printable
+
 if TYPE_CHECKING:
     from evtrace.tracefile.damage import Damage
 
@@ -55,4 +57,4 @@ XenProfile = Annotated[
 def warn_of_damage(trace: str, damage: Iterable["Damage"]) -> None:
     """Say on stderr what is wrong with a trace that could be read all the same."""
     for found in damage:
-        print(f"evtrace: {trace}: {found}", file=sys.stderr)  # noqa: T201  a command's remark
+        print(f"evtrace: {printable(f'{trace}: {found}')}", file=sys.stderr)  # noqa: T201  a command's remark

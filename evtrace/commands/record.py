@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evtrace.errors import ExitCode
+from evtrace.printable import printable
 
 if TYPE_CHECKING:
     from evtrace.tracer.emulator.lab import Lab
@@ -181,7 +182,8 @@ def _log_lines(lab: "Lab") -> Iterator[str]:
     width = max((len(name) for name in lab.names.values()), default=0)
     for _, dom in logs:
         for line in lab.logs[dom].lines:
-            yield f"{lab.names[dom]:{width}} [{lab.kernel_time(dom, line.tsc):12.6f}] {line.text}"
+            name, time = lab.names[dom], lab.kernel_time(dom, line.tsc)
+            yield printable(f"{name:{width}} [{time:12.6f}] {line.text}")
         if lab.logs[dom].left_out:
             yield f"... and {lab.logs[dom].left_out:,} more lines; they are in the trace"
 

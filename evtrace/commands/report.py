@@ -1,7 +1,9 @@
 """`evtrace report`: why each handler ran, what became of each send, and what it cost."""
 
+from dataclasses import replace
 from difflib import get_close_matches
 from enum import StrEnum, unique
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from evtrace.api import Trace
     from evtrace.replay.results import Results
     from evtrace.tracefile.selection import Selection
+
+
+PAGE_SUFFIXES = (".html", ".htm")
 
 
 @unique
@@ -86,8 +91,16 @@ def report(
     form: Annotated[
         ReportFormat, typer.Option("--format", help="What to print it as.")
     ] = ReportFormat.TEXT,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE.html", help="Write it as a page instead."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
 ) -> None:
-    """Say why each handler ran, what became of each send, and how long it took."""
+    """Say why each handler ran, what became of each send, and how long it took.
+
+    With -o it is one HTML file, with timeline and figures, that works offline.
+    """
     from evtrace.analysis.latency import GroupBy  # noqa: PLC0415  loaded when the command runs
     from evtrace.analysis.report import Wanted  # noqa: PLC0415
     from evtrace.analysis.scope import Scope  # noqa: PLC0415
@@ -97,6 +110,8 @@ def report(
     if view is View.INTERLEAVING and form is not ReportFormat.TEXT:
         message = f"--as interleaving is text; --format {form.value} gives the tables"
         raise UsageError(message)
+    if output is not None:
+        _refuse_output(output, view, form, tables, force=force)
     with Trace(trace) as opened:
         selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
         if view is View.INTERLEAVING:
@@ -106,8 +121,44 @@ def report(
         over_ns = None if over is None else parse_duration("--over", over)
         wanted = Wanted(Scope.of(selection), GroupBy(group_by), over_ns)
         made = opened.report(xen, wanted, stock=stock)
+        if output is not None:
+            _write_page(output, made, opened, selection, force=force)
         warn_of_damage(trace, opened.reader.damage)
-    print(_as_text(made, tables, form).removesuffix("\n"))  # noqa: T201  a command prints
+    said = f"{output}: {made.verdict}" if output else _as_text(made, tables, form)
+    print(said.removesuffix("\n"))  # noqa: T201  a command prints
+
+
+def _refuse_output(
+    output: Path, view: View, form: ReportFormat, tables: list[str] | None, *, force: bool
+) -> None:
+    """Refuse what cannot be written, before the trace is replayed."""
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415  when the command runs
+
+    if output.suffix.lower() not in PAGE_SUFFIXES:
+        message = f"{output}: what -o writes is a page: end its name with .html"
+        raise UsageError(message)
+    if view is not View.TABLES or form is not ReportFormat.TEXT or tables:
+        message = f"{output}: a page holds the whole report: no --as, --format or --table with -o"
+        raise UsageError(message)
+    PartialFile(output, force=force)
+
+
+def _write_page(
+    output: Path, made: "Report", opened: "Trace", selection: "Selection", *, force: bool
+) -> None:
+    """Write the page; who ran on a pCPU is drawn whatever domain or port is selected."""
+    import polars as pl  # noqa: PLC0415  when the command runs
+
+    from evtrace.analysis.page.page import write_page  # noqa: PLC0415
+    from evtrace.timeline import Kind  # noqa: PLC0415
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
+
+    anyone = replace(selection, doms=frozenset(), ports=frozenset()).expr()
+    wanted = selection.expr() | (anyone & (pl.col("kind") == Kind.RUNSTATE))
+    with PartialFile(output, force=force) as target:
+        target.refuse_as_source(opened.reader.path)
+        with target.open() as file:
+            write_page(file, made, lambda: (batch.filter(wanted) for batch in opened.batches()))
 
 
 def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:

@@ -19,6 +19,7 @@ from evtrace.tracefile.family import (
     Timing,
     unpack_vcpu,
 )
+from evtrace.tracefile.texts import Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ class FactReader:
     def __init__(self) -> None:
         """Start with nothing stated."""
         self.facts = Facts()
-        self._texts: dict[tuple[int, int], _Text] = defaultdict(_Text)
+        self._texts: dict[tuple[int, int], Text] = defaultdict(Text)
 
     def take(self, records: Iterable[tuple[int, Sequence[int]]]) -> None:
         """Take (event, words) of family records; those of other kinds are passed over."""
@@ -187,26 +188,6 @@ class FactReader:
             coverage.tsc_lo + lo,
             coverage.tsc_hi + hi,
         )
-
-
-class _Text:
-    """One string in the making; the fragments of one string follow each other."""
-
-    def __init__(self) -> None:
-        self._bytes = b""
-        self._length = 0
-
-    def take(self, values: Sequence[int]) -> bool:
-        """Take one fragment; True if it completes the string."""
-        header, *rest = values
-        if not header >> 8 & 0xFF:
-            self._bytes = b""
-        self._length = header >> 16
-        self._bytes += b"".join(word.to_bytes(4, "little") for word in rest)
-        return len(self._bytes) >= self._length
-
-    def string(self) -> str:
-        return self._bytes[: self._length].decode(errors="replace")
 
 
 def _five(values: Sequence[int]) -> tuple[int, int, int, int, int]:

@@ -8,6 +8,7 @@ from typing import Self
 import polars as pl
 
 from evtrace.errors import NotATraceError, UsageError
+from evtrace.printable import printable
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.tracefile.damage import Damage
 from evtrace.tracefile.facts import FactReader, Facts
@@ -54,8 +55,8 @@ class TraceReader:
 
     @property
     def name(self) -> str:
-        """Name of the file without its folder."""
-        return Path(self.path).name
+        """Name of the file without its folder, inert."""
+        return printable(Path(self.path).name)
 
     @property
     def size_bytes(self) -> int:

@@ -1,0 +1,1 @@
+"""The report as one page: a file of HTML that needs nothing else and asks nobody."""
