@@ -12,7 +12,6 @@ from typing import IO
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from evtrace import __version__
 from evtrace.analysis.page.colours import cause_legend
 from evtrace.analysis.page.markup import (
     Html,
@@ -28,26 +27,33 @@ from evtrace.analysis.page.pictures import draw_figures, figure_sections, timeli
 from evtrace.analysis.page.sections import Section, short, table_section, verdict_section
 from evtrace.analysis.page.tracks import Tracks, make_tracks, story
 from evtrace.analysis.report import Report
-from evtrace.analysis.tables import Table
 
 _SCRIPTS = ("unpack.js", "timeline.js", "page.js")
 """Run at once; plotly is long, and is read after the timeline is drawn."""
 
+_ABOVE = ("findings", "divergences", "channels")
+"""Tables that are worth seeing before the timeline."""
+
 
 def write_page(
-    file: IO[bytes], report: Report, timeline: Callable[[], Iterable[pl.DataFrame]]
+    file: IO[bytes],
+    report: Report,
+    timeline: Callable[[], Iterable[pl.DataFrame]],
+    maker: str = "evtrace",
 ) -> None:
-    """Write a report as a page; `timeline` gives the rows that its timeline may draw."""
+    """Write a report as a page; `timeline` gives the rows that its timeline may draw.
+
+    `maker` is what the page says it was made by, with its version.
+    """
     tracks = make_tracks(report, timeline)
     drawn = draw_figures(report, tracks.first_tsc)
+    first_tables, other_tables = _tables(report)
     sections = [
         Section("verdict", "Verdict", verdict_section(report, tracks.length)),
+        *first_tables,
         Section("timeline", "Timeline", timeline_section(report, tracks)),
         *figure_sections(report, drawn),
-        *(
-            Section(table.name, short(table.title), table_section(table))
-            for table in _tables(report)
-        ),
+        *other_tables,
     ]
     first, plotly, last = "\n".join(map(_source, _SCRIPTS)), get_plotlyjs(), _source("figures.js")
     parts = [
@@ -56,7 +62,7 @@ def write_page(
         Html("\n<body>\n"),
         _top(sections),
         element("main", joined((section.body for section in sections), Html("\n"))),
-        _foot(report),
+        _foot(report, maker),
         _timeline_data(report, tracks),
         script(first),
         data_block("figures-data", drawn),
@@ -68,9 +74,16 @@ def write_page(
         file.write(part.encode())
 
 
-def _tables(report: Report) -> list[Table]:
-    """Give the tables that a whole report lists."""
-    return [table for table in report.tables if table.listed and not table.is_empty]
+def _tables(report: Report) -> tuple[list[Section], list[Section]]:
+    """Give the tables that a whole report lists: those above the timeline, and those below it."""
+    shown = [table for table in report.tables if table.listed and not table.is_empty]
+    above = [table for table in shown if table.name in _ABOVE]
+    below = [table for table in shown if table.name not in _ABOVE]
+    first, others = (
+        [Section(table.name, short(table.title), table_section(table)) for table in tables]
+        for tables in (above, below)
+    )
+    return first, others
 
 
 def _head(title: str, scripts: Iterable[str]) -> Html:
@@ -91,7 +104,6 @@ def _head(title: str, scripts: Iterable[str]) -> Html:
         void("meta", name="viewport", content="width=device-width, initial-scale=1"),
         void("meta", name="color-scheme", content="light dark"),
         void("meta", name="referrer", content="no-referrer"),
-        void("meta", name="generator", content=f"evtrace {__version__}"),
         element("title", f"evtrace: {title}"),
         Html(f"<style>{_source('page.css')}</style>"),
     )
@@ -108,8 +120,8 @@ def _top(sections: Iterable[Section]) -> Html:
     )
 
 
-def _foot(report: Report) -> Html:
-    made = f"Made by evtrace {__version__} from {report.source.title}. "
+def _foot(report: Report, maker: str) -> Html:
+    made = f"Made by {maker} from {report.source.title}. "
     alone = "This file is whole: it fetches nothing and sends nothing."
     return element("footer", element("p", made, alone))
 

@@ -21,6 +21,8 @@ from evtrace.commands.options import (
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evtrace.analysis.report import Report
     from evtrace.analysis.tables import Table
     from evtrace.api import Trace
@@ -149,16 +151,21 @@ def _write_page(
     """Write the page; who ran on a pCPU is drawn whatever domain or port is selected."""
     import polars as pl  # noqa: PLC0415  when the command runs
 
+    from evtrace import __version__  # noqa: PLC0415
     from evtrace.analysis.page.page import write_page  # noqa: PLC0415
     from evtrace.timeline import Kind  # noqa: PLC0415
     from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
 
     anyone = replace(selection, doms=frozenset(), ports=frozenset()).expr()
     wanted = selection.expr() | (anyone & (pl.col("kind") == Kind.RUNSTATE))
+
+    def rows() -> "Iterator[pl.DataFrame]":
+        return (batch.filter(wanted) for batch in opened.batches())
+
     with PartialFile(output, force=force) as target:
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
-            write_page(file, made, lambda: (batch.filter(wanted) for batch in opened.batches()))
+            write_page(file, made, rows, f"evtrace {__version__}")
 
 
 def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
