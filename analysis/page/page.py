@@ -27,6 +27,7 @@ from evtrace.analysis.page.pictures import draw_figures, figure_sections, timeli
 from evtrace.analysis.page.sections import Section, short, table_section, verdict_section
 from evtrace.analysis.page.tracks import Tracks, make_tracks, story
 from evtrace.analysis.report import Report
+from evtrace.version import __version__
 
 _SCRIPTS = ("unpack.js", "timeline.js", "page.js")
 """Run at once; plotly is long, and is read after the timeline is drawn."""
@@ -36,15 +37,9 @@ _ABOVE = ("findings", "divergences", "channels")
 
 
 def write_page(
-    file: IO[bytes],
-    report: Report,
-    timeline: Callable[[], Iterable[pl.DataFrame]],
-    maker: str = "evtrace",
+    file: IO[bytes], report: Report, timeline: Callable[[], Iterable[pl.DataFrame]]
 ) -> None:
-    """Write a report as a page; `timeline` gives the rows that its timeline may draw.
-
-    `maker` is what the page says it was made by, with its version.
-    """
+    """Write a report as a page; `timeline` gives the rows that its timeline may draw."""
     tracks = make_tracks(report, timeline)
     drawn = draw_figures(report, tracks.first_tsc)
     first_tables, other_tables = _tables(report)
@@ -62,7 +57,7 @@ def write_page(
         Html("\n<body>\n"),
         _top(sections),
         element("main", joined((section.body for section in sections), Html("\n"))),
-        _foot(report, maker),
+        _foot(report),
         _timeline_data(report, tracks),
         script(first),
         data_block("figures-data", drawn),
@@ -120,8 +115,8 @@ def _top(sections: Iterable[Section]) -> Html:
     )
 
 
-def _foot(report: Report, maker: str) -> Html:
-    made = f"Made by {maker} from {report.source.title}. "
+def _foot(report: Report) -> Html:
+    made = f"Made by evtrace {__version__} from {report.source.title}. "
     alone = "This file is whole: it fetches nothing and sends nothing."
     return element("footer", element("p", made, alone))
 

@@ -29,7 +29,7 @@ def analyse_stock(
     `frames` are its records in time order (`evtrace.tracefile.rows.annotated(reader)`), of any
     size; `survey` is the reader's, for the lost windows. Without `tsc_hz` times are in cycles.
     """
-    gaps = Gaps(survey.lost)
+    gaps = Gaps(survey.lost, survey.last_tscs)
     fold = StockFold(gaps)
     for batch in frames:
         fold.take(batch)

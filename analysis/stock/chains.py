@@ -1,6 +1,15 @@
 """Wake chains, waits in the run queue and round trips: what the machine finds, as values."""
 
 from dataclasses import dataclass
+from typing import Final
+
+LONGEST: Final = 1 << 52
+"""Cycles, weeks of them: what seems to take longer, or to end before it begins, is damage."""
+
+
+def is_span(start: int, end: int) -> bool:
+    """Tell whether two times can be the start and the end of something."""
+    return 0 <= end - start <= LONGEST
 
 
 @dataclass(slots=True)

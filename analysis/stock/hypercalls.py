@@ -6,14 +6,14 @@ which is a bound. Calls in which the vCPU lost its pCPU are counted, not measure
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from typing import Final
 
 import polars as pl
 
-from evtrace.analysis.sketch import Sketch, bucket_expr
+from evtrace.analysis.stock.chains import LONGEST
+from evtrace.analysis.stock.sketch import Sketch, bucket_expr
 from evtrace.analysis.stock.steps import SUBCALL, on_host, proves_guest
 from evtrace.timeline import Kind, Runstate
 
@@ -58,10 +58,10 @@ class Hypercalls:
         marks = self._marks(batch.filter(on_host()).with_columns(pv=proves_guest()))
         self._open = marks.group_by("pcpu", maintain_order=True).tail(2).with_columns(fresh=False)
         fresh = marks.filter("fresh")
-        self.counts.update(dict(_keyed(fresh.filter(_KIND == Kind.HYPERCALL))))
+        _count(self.counts, fresh.filter(_KIND == Kind.HYPERCALL))
         after_call = marks.filter(pl.col("fresh") & (pl.col("kind_before") == Kind.HYPERCALL))
         stopped = after_call.filter(_KIND == Kind.RUNSTATE)
-        self.descheduled.update(dict(_keyed(stopped, "_before")))
+        _count(self.descheduled, stopped, "_before")
         by_exit = pl.col("event_before") == VMMCALL
         self._measure(
             after_call.filter(pl.when(by_exit).then(_KIND == Kind.VMENTRY).otherwise("pv"))
@@ -71,8 +71,8 @@ class Hypercalls:
         """Pick what begins or ends calls, each with the mark before it on its pCPU (`*_before`)."""
         stops = (_KIND == Kind.RUNSTATE) & (pl.col("op") // 16 == int(Runstate.RUNNING))
         ends = _KIND.is_in([int(k) for k in (Kind.VMEXIT, Kind.VMENTRY, Kind.LOST)])
-        calls = _KIND == Kind.HYPERCALL
-        own = records.filter(pl.col("pv") | calls | ends | stops).select(
+        calls = (_KIND == Kind.HYPERCALL) & pl.col("op").is_not_null()
+        own = records.filter(calls | (pl.col("pv") & _KIND.is_null()) | ends | stops).select(
             "pcpu",
             pl.col("kind").fill_null(0),
             "event",
@@ -82,8 +82,7 @@ class Hypercalls:
             "pv",
             fresh=pl.lit(value=True),
         )
-        subcalls = own.filter(event=SUBCALL)
-        self.counts.update(dict(_keyed(subcalls)))
+        _count(self.counts, own.filter(event=SUBCALL))
         own = own.filter(pl.col("event") != SUBCALL)
         marks = own if self._open is None else pl.concat([self._open.select(own.columns), own])
         after_exit = pl.col("kind").shift(1).over("pcpu") == Kind.VMEXIT
@@ -96,8 +95,9 @@ class Hypercalls:
 
     def _measure(self, ended: pl.DataFrame) -> None:
         """Take the durations of calls that end here; none without the VM exit that began it."""
-        ended = ended.filter(pl.col("tsc_lo") >= pl.col("start_before")).select(
-            cycles=pl.col("tsc_lo") - pl.col("start_before"),
+        cycles = pl.col("tsc_lo") - pl.col("start_before")
+        ended = ended.filter(cycles.is_between(0, LONGEST)).select(
+            cycles=cycles,
             tsc="tsc_lo",
             event="event_before",
             vcpu="vcpu_before",
@@ -118,11 +118,11 @@ class Hypercalls:
         return self.sketches[_key(vcpu, op, event)]
 
 
-def _keyed(calls: pl.DataFrame, of: str = "") -> Iterator[tuple[CallKey, int]]:
+def _count(book: Counter[CallKey], calls: pl.DataFrame, of: str = "") -> None:
     """Count calls by key; `of` is the suffix of the columns that describe the call."""
     columns = [f"{name}{of}" for name in ("vcpu", "op", "event")]
     for vcpu, op, event, count in calls.group_by(columns).len().iter_rows():
-        yield _key(vcpu, op, event), count
+        book[_key(vcpu, op, event)] += count
 
 
 def _key(vcpu: int | None, op: int, event: int) -> CallKey:

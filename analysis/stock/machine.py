@@ -7,7 +7,7 @@ vCPU has entered the guest or stops, a wait when it ends.
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from evtrace.analysis.stock.chains import Chain, Round, Wait
+from evtrace.analysis.stock.chains import Chain, Round, Wait, is_span
 from evtrace.analysis.stock.gaps import Gaps
 from evtrace.analysis.stock.names import is_idle
 from evtrace.analysis.stock.occupancy import Occupancy
@@ -44,6 +44,10 @@ class VCpu:
 
     state: int | None = None
     since: int = 0
+    pcpu: int = 0
+    """Which pCPU recorded that."""
+    pcpus: set[int] = field(default_factory=set)
+    """All that ever recorded a change of it."""
     chain: Chain | None = None
     """The wake-up that it has not run after yet."""
     cycles: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
@@ -124,7 +128,7 @@ class Machine:
 
     def _changes(self, pcpu: PCpu, change: Change) -> None:
         """Take a change of runstate: the pCPU switches, or a wake-up has its effect."""
-        number, tsc, _, old, new = change
+        number, tsc, pcpu_number, old, new = change
         if new == RUNNING:
             self._switches(pcpu)
             pcpu.occupancy.starts(number, tsc)
@@ -144,7 +148,8 @@ class Machine:
                 self._close(woken)
             return
         self._becomes(pcpu, vcpu, change, woken)
-        vcpu.state, vcpu.since = new, tsc
+        vcpu.state, vcpu.since, vcpu.pcpu = new, tsc, pcpu_number
+        vcpu.pcpus.add(pcpu_number)
 
     def _becomes(self, pcpu: PCpu, vcpu: VCpu, change: Change, woken: Chain | None) -> None:
         """Take what a change that follows means for its vCPU."""
@@ -171,11 +176,17 @@ class Machine:
         """Count the time in the state that ends, if the change follows from it."""
         if vcpu.state is None:
             return Follows.YES
-        if vcpu.state != RUNNING and self._gaps.touch(vcpu.since, change.tsc):
+        # where it runs, a gap has made its state unknown already
+        sure = vcpu.state == RUNNING == change.old
+        if not is_span(vcpu.since, change.tsc):
+            follows = Follows.NO
+        elif not sure and self._gaps.touch(vcpu.since, change.tsc):
             vcpu.excluded += change.tsc - vcpu.since
             follows = Follows.NO
         else:
             follows = self.order.check(change, vcpu.state)
+            if follows is Follows.NO and not self._gaps.ended(vcpu.pcpus, change.tsc):
+                self.order.blame(change, vcpu.state, vcpu.pcpu)
         if follows is Follows.YES:
             vcpu.cycles[change.old] += change.tsc - vcpu.since
         elif follows is Follows.NO:
@@ -211,7 +222,7 @@ class Machine:
 
     def _wakes(self, pcpu: PCpu, chain: Chain) -> None:
         """Take a wake-up: an event-channel hypercall notifies one vCPU, so the first is its own."""
-        if chain.by in EVENT_CHANNEL_OPS:
+        if chain.by in EVENT_CHANNEL_OPS and chain.runner is not None:
             if pcpu.call == (chain.runner, chain.led_tsc):
                 self._rounds.wakes(pcpu.call[0], chain.target)
                 pcpu.call = None
@@ -292,14 +303,15 @@ class Machine:
         self._settle(pcpu)
         if pcpu.arriving is not None:
             self._leaves(pcpu)
-        running = self.vcpus.get(pcpu.occupancy.vcpu or 0)
-        if running is not None and pcpu.occupancy.vcpu is not None:
-            running.state = None
+        running = pcpu.occupancy.vcpu
+        if running in self.vcpus:
+            self.vcpus[running].state = None
         pcpu.occupancy.forget()
         pcpu.call = pcpu.vector = None
         self.order.forget()
         self._rounds.forget()
 
     def _round(self, found: Round) -> None:
-        if not self._gaps.touch(found.start, found.end or found.reply):
+        end = found.reply if found.end is None else found.end
+        if is_span(found.start, end) and not self._gaps.touch(found.start, end):
             self._findings.round(found)

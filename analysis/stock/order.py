@@ -1,5 +1,6 @@
 """Whether the pCPUs' TSCs agree, as the changes of runstate tell: each starts where one ended."""
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import NamedTuple
@@ -23,14 +24,20 @@ class Follows(Enum):
 
     YES = "it starts where the other ended"
     NO = "it does not"
-    BEFORE = "it happened before the other, which its pCPU's TSC stamped earlier"
+    BEFORE = "it makes sense before the other, which has the earlier TSC"
 
 
 @dataclass(slots=True)
-class _Ahead:
-    count: int = 0
-    cycles: int = 0
+class _Disagreement:
+    """Between the records of two pCPUs."""
+
+    odd: int = 0
+    ahead: list[int] = field(default_factory=lambda: [0, 0])
+    """How often the first, the second pCPU's TSC was ahead."""
+    cycles: list[int] = field(default_factory=lambda: [0, 0])
+    """By how much at least."""
     at_tsc: int = 0
+    """Of the first change that does not follow."""
 
 
 @dataclass(slots=True)
@@ -38,67 +45,89 @@ class Order:
     """Changes that do not follow from the one before; they are reported, nothing is repaired.
 
     Two changes of one vCPU that make sense the other way round were stamped by TSCs of which one
-    is ahead: by at least the time between the two.
+    is ahead, by at least the time between the two. Which one is certain only while the skew is
+    shorter than the times between a vCPU's changes: beyond that both seem to be.
     """
 
-    unexplained: int = 0
-    """Changes that do not follow in either order."""
-    _ahead: dict[tuple[int, int], _Ahead] = field(default_factory=dict)
-    """(pCPU ahead, pCPU behind)."""
-    _odd: dict[int, tuple[Change, int]] = field(default_factory=dict)
-    """By vCPU: a change that did not follow, and the state it should have started from."""
+    _pairs: dict[tuple[int, int], _Disagreement] = field(
+        default_factory=lambda: defaultdict(_Disagreement)
+    )
+    _odd: dict[int, tuple[Change, int, _Disagreement]] = field(default_factory=dict)
+    """By vCPU: a change that did not follow, the state it should have started from, its pair."""
 
     @property
-    def swapped(self) -> int:
-        """Count the pairs of changes that make sense only the other way round."""
-        return sum(ahead.count for ahead in self._ahead.values())
+    def odd(self) -> int:
+        """Count the changes that do not follow from the one before."""
+        return sum(pair.odd for pair in self._pairs.values())
 
     def check(self, change: Change, state: int) -> Follows:
         """Hold a change against the vCPU's state before."""
         if self._odd and self._was_before(change):
             return Follows.BEFORE
-        if change.old == state:
-            return Follows.YES
-        self.unexplained += 1
-        self._odd[change.vcpu] = change, state
-        return Follows.NO
+        return Follows.YES if change.old == state else Follows.NO
+
+    def blame(self, change: Change, state: int, pcpu: int) -> None:
+        """Count a change that does not follow from `state`, which `pcpu` recorded."""
+        pair = self._pair(pcpu, change.pcpu)
+        pair.odd += 1
+        pair.at_tsc = pair.at_tsc or change.tsc
+        self._odd[change.vcpu] = change, state, pair
 
     def _was_before(self, change: Change) -> bool:
         """Tell whether a change belongs before the last one of its vCPU, which did not follow."""
-        odd, should_be = self._odd.pop(change.vcpu, (None, None))
-        if odd is None or change.pcpu == odd.pcpu:
+        if change.vcpu not in self._odd:
             return False
-        if change.old != should_be or change.new != odd.old:
+        odd, should_be, blamed = self._odd.pop(change.vcpu)
+        swapped = (change.old, change.new) == (should_be, odd.old)
+        if change.pcpu == odd.pcpu or not swapped:
             return False
-        self.unexplained -= 1
-        self._swap(change, odd)
+        pair = self._pair(odd.pcpu, change.pcpu)
+        blamed.odd -= 1
+        pair.odd += 1
+        pair.at_tsc = pair.at_tsc or odd.tsc
+        which = int(change.pcpu > odd.pcpu)
+        pair.ahead[which] += 1
+        pair.cycles[which] = max(pair.cycles[which], change.tsc - odd.tsc)
         return True
+
+    def _pair(self, one: int, other: int) -> _Disagreement:
+        return self._pairs[min(one, other), max(one, other)]
 
     def forget(self) -> None:
         """Expect nothing: records were lost."""
         self._odd.clear()
 
-    def _swap(self, first: Change, second: Change) -> None:
-        """Take note that `first`, stamped later, happened before `second`."""
-        ahead = self._ahead.setdefault((first.pcpu, second.pcpu), _Ahead())
-        ahead.count += 1
-        if first.tsc - second.tsc >= ahead.cycles:
-            ahead.cycles, ahead.at_tsc = first.tsc - second.tsc, first.tsc
-
     def frame(self) -> pl.DataFrame:
-        """Give `pcpu` whose TSC is `ahead_of` another, `count`, `at_least_cycles`, `at_tsc`."""
+        """Give one row a pair of pCPUs: how many changes are odd, and whose TSC was ahead.
+
+        `other` is null where the record before was the same pCPU's: one is missing in between.
+        """
         rows = [
-            (pcpu, other, ahead.count, ahead.cycles, ahead.at_tsc)
-            for (pcpu, other), ahead in sorted(self._ahead.items())
+            (
+                pcpu,
+                None if pcpu == other else other,
+                pair.odd,
+                *_either(pair, 0),
+                *_either(pair, 1),
+                pair.at_tsc,
+            )
+            for (pcpu, other), pair in sorted(self._pairs.items())
+            if pair.odd
         ]
-        return pl.DataFrame(
-            rows,
-            {
-                "pcpu": pl.Int32,
-                "ahead_of": pl.Int32,
-                "count": pl.Int64,
-                "at_least_cycles": pl.Int64,
-                "at_tsc": pl.Int64,
-            },
-            orient="row",
+        columns = (
+            "pcpu",
+            "other",
+            "out_of_order",
+            "pcpu_ahead",
+            "at_least_cycles",
+            "other_ahead",
+            "other_at_least_cycles",
+            "first_at_tsc",
         )
+        return pl.DataFrame(rows, dict.fromkeys(columns, pl.Int64), orient="row")
+
+
+def _either(pair: _Disagreement, which: int) -> tuple[int | None, int | None]:
+    if not pair.ahead[which]:
+        return None, None
+    return pair.ahead[which], pair.cycles[which]

@@ -35,32 +35,25 @@ class Ports:
     def _add(self, seen: SeenDomain) -> None:
         self._domains[seen.dom] |= {channel.port: channel for channel in seen.channels}
 
-    def __bool__(self) -> bool:
-        """Tell whether there is any snapshot."""
-        return bool(self._domains)
-
     def of(self, pair: Pair) -> str | None:
         """Name the one port that fits a pair, or how many do; None where no snapshot could tell."""
-        if pair.waker is not None and pair.by not in EVENT_CHANNEL_OPS:
+        other_means = pair.by is not None and pair.by not in EVENT_CHANNEL_OPS
+        if other_means or pair.suspect is not None:
             return None
         dom, vcpu = divmod(pair.target, 1 << 16)
-        if dom not in self._domains:
-            return self._from_sender(pair, dom) if pair.waker is not None else None
-        own = [c for c in self._domains[dom].values() if c.vcpu == vcpu]
-        return _only(list(_fitting(pair, dom, own)))
-
-    def _from_sender(self, pair: Pair, dom: int) -> str | None:
-        """Fall back on the sender's snapshot, which does not tell the receiving vCPU."""
-        sender = (pair.waker or 0) >> 16
-        if sender not in self._domains:
+        sender = None if pair.waker is None else pair.waker >> 16
+        theirs = [] if sender is None else list(self._domains.get(sender, {}).values())
+        if dom in self._domains:
+            own = [c for c in self._domains[dom].values() if c.vcpu == vcpu]
+            found = [*_fitting(pair, dom, own)]
+        elif theirs:  # they do not tell which vCPU receives
+            led = [c for c in theirs if c.state is PortState.INTERDOMAIN and c.peer == dom]
+            found = [f"d{sender}:{c.port}→d{dom}:{c.peer_port}" for c in led]
+        else:
             return None
-        return _only(
-            [
-                f"d{sender}:{channel.port}→d{dom}:{channel.peer_port}"
-                for channel in self._domains[sender].values()
-                if channel.state is PortState.INTERDOMAIN and channel.peer == dom
-            ]
-        )
+        offered = [c for c in theirs if c.state is PortState.UNBOUND and c.peer == dom]
+        found += [f"d{sender}:{c.port}→d{dom} once bound" for c in offered]
+        return found[0] if len(found) == 1 else f"{len(found)} ports" if found else "none"
 
 
 def _fitting(pair: Pair, dom: int, own: list[SeenChannel]) -> Iterable[str]:
@@ -71,15 +64,11 @@ def _fitting(pair: Pair, dom: int, own: list[SeenChannel]) -> Iterable[str]:
         match channel.state:
             case PortState.INTERDOMAIN if channel.peer == sender:
                 yield f"d{sender}:{channel.peer_port}→{here}"
+            case PortState.UNBOUND if channel.peer == sender:
+                yield f"d{sender}→{here} once bound"
             case PortState.IPI if sender == dom:
                 yield here
             case PortState.PIRQ if pair.irq is not None and channel.peer_port == pair.irq:
                 yield here
-            case PortState.VIRQ if sender is None and pair.irq is None:
+            case PortState.VIRQ if pair.by is None and pair.irq is None:
                 yield here
-
-
-def _only(ports: list[str]) -> str:
-    if not ports:
-        return "none"
-    return ports[0] if len(ports) == 1 else f"{len(ports)} ports"

@@ -6,10 +6,10 @@ from dataclasses import replace
 import polars as pl
 
 from evtrace.analysis.sentence import count_of
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.fold import StockFold
 from evtrace.analysis.stock.gaps import Gaps
 from evtrace.analysis.stock.names import hypercall_name, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 from evtrace.analysis.stock.steps import EVENT_CHANNEL_OPS
 from evtrace.analysis.stock.wakes import Pair, WakeStep, Woken
 from evtrace.analysis.tables import Table, duration
@@ -44,7 +44,10 @@ def _in_time(table: Table, tsc_hz: int | None) -> Table:
         return table
     cycles = [name for name in table.frame.columns if name.endswith("_cycles")]
     ns = [
-        (pl.col(name) * (1e9 / tsc_hz)).round().cast(pl.Int64).alias(f"{name[:-7]}_ns")
+        (pl.col(name) * (1e9 / tsc_hz))
+        .round()
+        .cast(pl.Int64, strict=False)
+        .alias(f"{name[:-7]}_ns")
         for name in cycles
     ]
     columns = [name.replace("_cycles", "_ns") for name in table.frame.columns]
@@ -60,7 +63,18 @@ def _frame(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> pl.DataF
 
 
 _FLOATS = ("share",)
-_TEXTS = ("trip", "wake", "by", "ports", "step", "vcpu", "hypercall", "time_is", "held_by")
+_TEXTS = (
+    "vector",
+    "trip",
+    "wake",
+    "by",
+    "ports",
+    "step",
+    "vcpu",
+    "hypercall",
+    "time_is",
+    "held_by",
+)
 
 
 def _sketched(sketch: Sketch | None) -> tuple[int | None, ...]:
@@ -104,32 +118,41 @@ def _wakes(fold: StockFold) -> Table:
             woken.excluded or None,
             *_vectors(woken),
         )
-        for pair, woken in _by_count(fold)
+        for pair, woken in _ordered(fold)
     ]
     columns = ("wake", "by", "ports", "count", "without_effect", "excluded", "injected", "vector")
     note = (
         "By program order on the pCPU: the last record that could have led to the wake-up. "
-        "Xen: no record shows why (timers). Without effect: the target did not sleep. Ports: "
+        "Xen: no record shows why (timers). Not known: the domain that ran has no hypercall in "
+        "the capture. Without effect: the target did not sleep. Ports: "
         "those of the snapshots that connect the two."
     )
     return Table("wakes", "Wake-ups", _frame(columns, rows), note)
 
 
-def _vectors(woken: Woken) -> tuple[int | None, int | None]:
+def _vectors(woken: Woken) -> tuple[int | None, str | None]:
     """Give how many entries had a vector injected, and the most frequent one."""
     if not woken.vectors:
         return None, None
-    return woken.vectors.total(), woken.vectors.most_common(1)[0][0]
+    return woken.vectors.total(), f"{woken.vectors.most_common(1)[0][0]:#x}"
 
 
-def _by_count(fold: StockFold) -> list[tuple[Pair, Woken]]:
-    return sorted(fold.wakes.pairs.items(), key=lambda item: (-item[1].count, item[0].text))
+def _ordered(fold: StockFold) -> list[tuple[Pair, Woken]]:
+    """Give the pairs, notifications first, then interrupts, other means, Xen; the most first."""
+
+    def place(item: tuple[Pair, Woken]) -> tuple[int, int, str]:
+        pair, woken = item
+        ranks = (pair.by in EVENT_CHANNEL_OPS, pair.irq is not None, pair.by is not None, True)
+        return ranks.index(True), -woken.count, pair.text
+
+    calling = {key.vcpu >> 16 for key in fold.hypercalls.counts if key.vcpu is not None}
+    return sorted(fold.wakes.pairs(calling).items(), key=place)
 
 
 def _wake_steps(fold: StockFold) -> Table:
     rows = [
         (pair.text, pair.means, step.value, woken.steps[step].count, *_sketched(woken.steps[step]))
-        for pair, woken in _by_count(fold)
+        for pair, woken in _ordered(fold)
         for step in WakeStep
         if step in woken.steps
     ]
@@ -143,7 +166,15 @@ def _wake_steps(fold: StockFold) -> Table:
 
 def _hypercalls(fold: StockFold) -> Table:
     calls = fold.hypercalls
-    keys = sorted(calls.counts, key=lambda key: (vcpu_name(key.vcpu), -calls.counts[key], key.op))
+    keys = sorted(
+        calls.counts,
+        key=lambda key: (
+            key.op not in EVENT_CHANNEL_OPS,
+            vcpu_name(key.vcpu),
+            -calls.counts[key],
+            key.op,
+        ),
+    )
     rows = [
         (
             vcpu_name(key.vcpu),
@@ -184,13 +215,30 @@ def _run_queue(fold: StockFold) -> Table:
 
 def _vcpus(fold: StockFold) -> Table:
     rows = [
-        (vcpu_name(number), vcpu.stints, *vcpu.cycles, vcpu.excluded or None)
+        (
+            vcpu_name(number),
+            vcpu.stints,
+            *vcpu.cycles,
+            vcpu.excluded or None,
+            *_waited(fold, number),
+        )
         for number, vcpu in sorted(fold.machine.vcpus.items())
     ]
     states = tuple(f"{state.name.lower()}_cycles" for state in Runstate)
-    columns = ("vcpu", "runs", *states, "excluded_cycles")
-    note = "From the first change of runstate to the last. Excluded: while records were lost."
+    waits = ("wait_p50_cycles", "wait_p99_cycles", "wait_max_cycles", "max_at_tsc")
+    columns = ("vcpu", "runs", *states, "excluded_cycles", *waits)
+    note = (
+        "From the first change of runstate to the last. Excluded: while records were lost. "
+        "Waits are from runnable to running."
+    )
     return Table("vcpus", "vCPUs", _frame(columns, rows), note)
+
+
+def _waited(fold: StockFold, vcpu: int) -> tuple[int | None, ...]:
+    if vcpu not in fold.waits.vcpus:
+        return (None,) * 4
+    waits = fold.waits.vcpus[vcpu].whole
+    return waits.quantile(0.5), waits.quantile(0.99), waits.max, waits.max_at
 
 
 def _gaps(gaps: Gaps, extent: tuple[int, int] | None) -> Table:
@@ -203,8 +251,10 @@ def _gaps(gaps: Gaps, extent: tuple[int, int] | None) -> Table:
 
 def _tsc_skew(fold: StockFold) -> Table:
     note = (
-        "Changes of runstate that make sense only the other way round: the TSC of the first pCPU "
-        "is ahead by at least so much. Nothing was repaired: times across the two err by it."
+        "Changes of runstate of a vCPU that do not start where the one before ended. Two that "
+        "make sense the other way round tell whose TSC is ahead, and by at least how much. If "
+        "both seem to be, the skew varies or is longer than what lies between two changes. "
+        "Nothing was repaired: times across the two pCPUs err by it."
     )
     return Table("tsc_skew", "TSCs that disagree", fold.machine.order.frame(), note)
 
@@ -214,26 +264,31 @@ def verdict_sentence(fold: StockFold, tsc_hz: int | None) -> str:
     counts = fold.hypercalls.counts
     calls = {key: count for key, count in counts.items() if key.op in EVENT_CHANNEL_OPS}
     callers = {key.vcpu for key in calls if key.vcpu is not None}
-    parts = [_calls(sum(calls.values()), len(callers))]
+    parts = [_calls(sum(calls.values()), len(callers), counts.total())]
     parts += _most_woken(fold)
     parts += _most_trips(fold)
-    if fold.wakes.all_runs.count:
-        runs = fold.wakes.all_runs
+    if runs := fold.wakes.all.steps.get(WakeStep.TO_RUN):
         times = (f"{name} {_time(value, tsc_hz)}" for name, value in _p50_p99_max(runs))
         parts.append(f"wake→running {', '.join(times)}")
+    if odd := fold.machine.order.odd:
+        parts.append(
+            f"the pCPUs' TSCs disagree: {count_of(odd, 'change')} of runstate out of order"
+        )
     return "; ".join(parts) + "."
 
 
-def _calls(calls: int, callers: int) -> str:
+def _calls(calls: int, callers: int, of: int) -> str:
+    if not of:
+        return "No hypercall was captured"
     if not calls:
-        return "No event-channel hypercall was recorded"
+        return f"No event-channel hypercall among {count_of(of, 'hypercall')}"
     by = f" by {count_of(callers, 'vCPU')}" if callers else ""
     return count_of(calls, "event-channel hypercall") + by
 
 
 def _most_woken(fold: StockFold) -> list[str]:
-    notified = [item for item in _by_count(fold) if item[0].by in EVENT_CHANNEL_OPS]
-    across = [item for item in notified if (item[0].waker or 0) >> 16 != item[0].target >> 16]
+    notified = [item for item in _ordered(fold) if item[0].by in EVENT_CHANNEL_OPS]
+    across = [item for item in notified if item[0].is_across_domains]
     for pair, woken in (across or notified)[:1]:
         source, _, target = pair.text.partition("→")
         return [f"{source} woke {target} {count_of(woken.count, 'time')}"]

@@ -1,12 +1,13 @@
 """Wake-ups by who woke whom and by what means: counts, and how long each step of the chain took."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
 
-from evtrace.analysis.sketch import Sketch
-from evtrace.analysis.stock.chains import Chain
+from evtrace.analysis.stock.chains import Chain, is_span
 from evtrace.analysis.stock.names import XEN, is_idle, means_name, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 
 
 @unique
@@ -28,21 +29,30 @@ class Pair:
     """Who woke whom: a vCPU, an interrupt of the host, or Xen for reasons of its own."""
 
     waker: int | None
-    """Packed vCPU; None if it was none."""
+    """Packed vCPU; None if it was none, or (with `by`) if it is not known."""
     by: int | None
     irq: int | None
     target: int
+    suspect: int | None = None
+    """The domain that ran where nothing explains the wake-up; its hypercalls may be missing."""
 
     @property
     def text(self) -> str:
         """Name the pair: `d0v1→d1v0`, `irq 29→d0v0`, `xen→d1v0`."""
-        source = XEN if self.waker is None else vcpu_name(self.waker)
+        source = XEN if self.by is None and self.suspect is None else vcpu_name(self.waker)
         source = source if self.irq is None else f"irq {self.irq}"
         return f"{source}→{vcpu_name(self.target)}"
 
     @property
+    def is_across_domains(self) -> bool:
+        """Tell whether a vCPU of another domain did it."""
+        return self.waker is not None and self.waker >> 16 != self.target >> 16
+
+    @property
     def means(self) -> str:
         """Name by what means."""
+        if self.suspect is not None:
+            return f"no hypercalls of d{self.suspect}"
         return means_name(self.by) if self.irq is None else "interrupt"
 
 
@@ -59,9 +69,18 @@ class Woken:
     """Injected at the entry (HVM)."""
     steps: dict[WakeStep, Sketch] = field(default_factory=lambda: defaultdict(Sketch))
 
+    def merge(self, other: "Woken") -> None:
+        """Add the wake-ups of another pair."""
+        self.count += other.count
+        self.without_effect += other.without_effect
+        self.excluded += other.excluded
+        self.vectors.update(other.vectors)
+        for step, sketch in other.steps.items():
+            self.steps[step].merge(sketch)
+
     def measure(self, step: WakeStep, start: int | None, end: int | None) -> None:
         """Take how long a step took, if both its ends were seen."""
-        if start is not None and end is not None and end >= start:
+        if start is not None and end is not None and is_span(start, end):
             self.steps[step].add(end - start, end)
 
 
@@ -70,13 +89,13 @@ class Wakes:
 
     def __init__(self) -> None:
         """Start with none."""
-        self.pairs: dict[Pair, Woken] = defaultdict(Woken)
-        self.all_runs = Sketch()
-        """wake→running of all pairs."""
+        self._pairs: dict[Pair, Woken] = defaultdict(Woken)
+        self.all = Woken()
+        """wake→running of all of them."""
 
     def take(self, chain: Chain) -> None:
         """Count one chain and measure what of it was seen."""
-        woken = self.pairs[_pair(chain)]
+        woken = self._pairs[_pair(chain)]
         woken.count += 1
         if chain.by is not None or chain.irq is not None:
             woken.measure(WakeStep.TO_WAKE, chain.led_tsc, chain.tsc)
@@ -87,16 +106,28 @@ class Wakes:
             woken.without_effect += 1
             return
         woken.measure(WakeStep.TO_RUN, chain.tsc, chain.running_tsc)
+        self.all.measure(WakeStep.TO_RUN, chain.tsc, chain.running_tsc)
         woken.measure(WakeStep.TO_ENTRY, chain.running_tsc, chain.entry_tsc)
         woken.measure(WakeStep.TO_PV_RECORD, chain.running_tsc, chain.bound_tsc)
         if chain.vector is not None:
             woken.vectors[chain.vector] += 1
-        if chain.running_tsc is not None:
-            self.all_runs.add(chain.running_tsc - chain.tsc, chain.running_tsc)
+
+    def pairs(self, calling: Collection[int]) -> dict[Pair, Woken]:
+        """Give all pairs; in the domains `calling`, hypercalls were recorded.
+
+        Where one of them ran, Xen itself woke what no record explains.
+        """
+        pairs: dict[Pair, Woken] = defaultdict(Woken)
+        for pair, woken in self._pairs.items():
+            known = replace(pair, suspect=None) if pair.suspect in calling else pair
+            pairs[known].merge(woken)
+        return dict(pairs)
 
 
 def _pair(chain: Chain) -> Pair:
     runner = chain.runner
-    if chain.irq is not None or chain.by is None or runner is None or is_idle(runner):
+    if chain.irq is not None or (runner is not None and is_idle(runner)):
         return Pair(None, None, chain.irq, chain.target)
-    return Pair(runner, chain.by, None, chain.target)
+    if chain.by is not None:
+        return Pair(runner, chain.by, None, chain.target)
+    return Pair(None, None, None, chain.target, None if runner is None else runner >> 16)

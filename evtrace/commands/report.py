@@ -151,7 +151,6 @@ def _write_page(
     """Write the page; who ran on a pCPU is drawn whatever domain or port is selected."""
     import polars as pl  # noqa: PLC0415  when the command runs
 
-    from evtrace import __version__  # noqa: PLC0415
     from evtrace.analysis.page.page import write_page  # noqa: PLC0415
     from evtrace.timeline import Kind  # noqa: PLC0415
     from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
@@ -165,12 +164,12 @@ def _write_page(
     with PartialFile(output, force=force) as target:
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
-            write_page(file, made, rows, f"evtrace {__version__}")
+            write_page(file, made, rows)
 
 
 def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
     """Print what vCPUs did side by side."""
-    from evtrace.analysis.interleaving import interleaving  # noqa: PLC0415  when it is asked for
+    from evtrace.analysis.interleaving.picture import interleaving  # noqa: PLC0415  when it is asked for
 
     lines = interleaving(opened.batches, selection, results, opened.facts, opened.coverage)
     print("\n".join(lines))  # noqa: T201  a command prints
@@ -178,18 +177,18 @@ def print_interleaving(opened: "Trace", selection: "Selection", results: "Result
 
 def _as_text(made: "Report", names: list[str] | None, form: ReportFormat) -> str:
     """Give the whole report, or the tables called `names`, in a format."""
-    from evtrace.analysis import formats, text  # noqa: PLC0415  when the command runs
+    from evtrace.analysis.forms import machine, text  # noqa: PLC0415  when the command runs
 
     wanted = [_find(made, name).whole() for name in names or ()]
     match form:
         case ReportFormat.TEXT:
             return text.render_tables(wanted) if names else text.render(made)
         case ReportFormat.MARKDOWN:
-            return formats.tables_as_markdown(wanted) if names else formats.as_markdown(made)
+            return machine.tables_as_markdown(wanted) if names else machine.as_markdown(made)
         case ReportFormat.JSON:
-            return formats.tables_as_json(wanted) if names else formats.as_json(made)
+            return machine.tables_as_json(wanted) if names else machine.as_json(made)
         case ReportFormat.CSV:
-            return formats.tables_as_csv(wanted or [t for t in made.tables if t.listed])
+            return machine.tables_as_csv(wanted or [t for t in made.tables if t.listed])
 
 
 def _find(made: "Report", name: str) -> "Table":

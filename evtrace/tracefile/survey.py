@@ -95,6 +95,11 @@ class Survey:
         return (min(lo for lo, _ in spans), max(hi for _, hi in spans)) if spans else None
 
     @property
+    def last_tscs(self) -> dict[int, int]:
+        """Give for each stream the last TSC of what Xen itself recorded in it."""
+        return {stream: hi for stream, (_, hi) in self._stock.items()}
+
+    @property
     def stock_classes(self) -> RecordClass:
         """Give the classes of stock records that the trace holds."""
         found = RecordClass(0)

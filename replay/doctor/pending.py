@@ -108,8 +108,11 @@ def _untold(case: Case, dom: int, channel: Channel) -> Finding:
 
 
 def is_kick(channel: Channel) -> bool:
-    """Tell whether it can be the kick of the paravirtual spinlock: an IPI that nobody handles."""
-    return channel.state is PortState.IPI and bool(channel.masked)
+    """Tell whether it can be the kick of the paravirtual spinlock: an IPI that nobody handles.
+
+    Where the guest has given no event word yet, Xen shows the port as masked; that says nothing.
+    """
+    return channel.state is PortState.IPI and bool(channel.masked) and not channel.no_word
 
 
 def _judge_masked(case: Case, dom: int, channel: Channel) -> Iterator[Finding]:

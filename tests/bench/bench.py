@@ -14,10 +14,11 @@ from pathlib import Path
 
 import zstandard
 
+from evtrace.analysis.stock.analyse import analyse_stock
 from evtrace.api import Trace
 from evtrace.commands.import_ import import_
 from evtrace.tracefile.reader import open_trace
-from evtrace.tracefile.rows import timeline
+from evtrace.tracefile.rows import annotated, timeline
 
 SOURCES = Path(__file__).parents[2] / "traces" / "sources"
 ROUNDS = 5
@@ -60,6 +61,12 @@ def rows(path: Path) -> int:
         return sum(batch.height for batch in timeline(reader))
 
 
+def stock(path: Path) -> int:
+    with open_trace(path) as reader:
+        made = analyse_stock(annotated(reader), reader.survey, reader.facts.tsc_hz)
+        return len(made.tables)
+
+
 def replay(path: Path) -> int:
     with Trace(path) as trace:
         return len(trace.replay().runs)
@@ -85,6 +92,7 @@ def main() -> None:
         )
         loop = fastest(lambda: plain_loop(data)) * COPIES
         walk, ordered = fastest(lambda: survey(big)), fastest(lambda: rows(big))
+        alone = fastest(lambda: stock(big))
         read, replayed = fastest(lambda: rows(imported)), fastest(lambda: replay(imported))
         bare, start = (
             fastest(lambda: python("-c", "")),
@@ -95,6 +103,8 @@ def main() -> None:
     print(f"({megabytes / walk:,.0f} MB/s)")
     print(f"timeline      {ordered / walk:6.1f} x the time of the walk             ", end="")
     print(f"({megabytes / ordered:,.0f} MB/s)")
+    print(f"stock         {alone / ordered:6.1f} x the time of the timeline         ", end="")
+    print(f"({megabytes / alone:,.0f} MB/s)")
     print(f"replay        {replayed / read:6.1f} x the time of reading its timeline")
     print(f"evtrace       {start / bare:6.1f} x the start-up of bare Python")
 

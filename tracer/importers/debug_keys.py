@@ -61,6 +61,7 @@ class _DumpReader:
         self._dom: int | None = None  # whose list goes on
         self._last: int | None = None  # whose list went on last
         self._port = 0  # the last one of that list
+        self._fresh: int | None = None  # the port that the line before was about
         self._vcpus_of: int | None = None
 
     @property
@@ -69,7 +70,10 @@ class _DumpReader:
 
     def read(self, line: str) -> None:
         """Take a line."""
-        if _PRESSED.match(line):
+        before, self._fresh = self._fresh, None
+        if before is not None and line.strip().isdecimal():
+            self._take_back(before, line)
+        elif _PRESSED.match(line):
             self._start_dump(from_start=True)
         elif (start := _DOMAIN.match(line)) is not None:
             self._start_domain(int(start[1]))
@@ -118,12 +122,18 @@ class _DumpReader:
         if self._dom is not None and channel is not None:
             channels = self._snapshot.domains[self._dom]
             if channel.port > self._port:
-                self._port = channel.port
+                self._port = self._fresh = channel.port
                 channels[channel.port] = channel
                 self._snapshot.fifo[self._dom] = is_fifo(match["state"])
                 return
         self._lose_owner()  # ports ascend: if not, another domain's list has begun
         self._snapshot.extent.unread.append(line.rstrip())
+
+    def _take_back(self, port: int, line: str) -> None:
+        """Forget a port whose line was broken in its last number: the rest of it is `line`."""
+        if self._dom is not None:
+            del self._snapshot.domains[self._dom][port]
+            self._damage(line)
 
     def _lose_owner(self) -> None:
         """Stand in a list of nobody: the line that says whose it is was lost."""

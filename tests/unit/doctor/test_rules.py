@@ -86,6 +86,12 @@ def test_the_spinlock_kick_is_normal_and_a_second_one_is_not():
     assert [("d0:2", "MASKED_IPIS"), ("d0:3", "MASKED_IPIS"), ("d0:4", "KICK_IPI")] == found
 
 
+def test_an_ipi_without_an_event_word_is_no_second_kick():
+    ipis = [ipi(2, "1/1/  -   "), ipi(3, "0/1/?     ")]
+
+    assert [("d0:3", "NO_EVENT_WORD"), ("d0:2", "KICK_IPI")] == codes(examine([dump((0, ipis))]))
+
+
 def test_pollers():
     awake = dump((0, [ipi(2, "0/1/0", vcpu=3)]), polling="1,3-4")
     expected = [("d0v1", "POLLING"), ("d0v3", "POLLING"), ("d0v4", "POLLING")]
@@ -162,6 +168,16 @@ def test_a_lost_header_gives_no_port_to_the_wrong_domain():
     assert [1, 8] == list(snapshot.domains[0])
     assert examine([snapshot]).findings == ()
     assert snapshot.extent.headless
+
+
+def test_a_number_that_a_line_break_cuts_is_not_believed():
+    near = interdomain(4, "1:9")
+    whole = dump((0, [near]), (1, [interdomain(9, "0:41"), ipi(10, "0/0/0")]))
+    wrapped = dump((0, [near]), (1, [interdomain(9, "0:4") + "\n1", ipi(10, "0/0/0")]))
+
+    assert ("d0:4", "PEER_ELSEWHERE") in codes(examine([whole]))
+    assert [("d1", "UNSETTLED")] == codes(examine([wrapped]))
+    assert [10] == list(wrapped.domains[1])
 
 
 def test_duplicate_virqs():
