@@ -76,7 +76,7 @@ def _captured(coverage: pl.DataFrame) -> Html:
     """Say what was captured of whom; when, and what else, the table says."""
     alike: dict[str, list[str]] = {}
     for who, classes in coverage.select("who", "captured").iter_rows():
-        alike.setdefault(" ".join(classes), []).append(who)
+        alike.setdefault(" ".join(classes), []).append("the host" if who == "all" else who)
     words = [f"{', '.join(dict.fromkeys(whom))}: {classes}" for classes, whom in alike.items()]
     link = element("a", "Captured", href="#coverage")
     return joined([link, f" of {'; of '.join(words)}."]) if words else Html("")

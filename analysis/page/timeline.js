@@ -490,6 +490,10 @@ class Timeline {
     const { sends } = this.tables;
     const count = lowerBound(sends.start, this.to) - lowerBound(sends.start, this.from);
     const [shownRuns, shownSends] = [countOf(runs, "handler run"), countOf(count, "send")];
+    if (!this.tables.runs.rows && !sends.rows) {
+      this.now.textContent = `In view: ${span}. Neither runs nor sends were captured.`;
+      return;
+    }
     const more = this.crowded ? " Closer there are arrows from sends to handlers." : "";
     this.now.textContent = this.chosenText || `In view: ${span}, ${shownRuns}, ${shownSends}.${more}`;
   }
