@@ -21,6 +21,8 @@ from evtrace.commands.options import (
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evtrace.analysis.report import Report
     from evtrace.analysis.tables import Table
     from evtrace.api import Trace
@@ -155,10 +157,14 @@ def _write_page(
 
     anyone = replace(selection, doms=frozenset(), ports=frozenset()).expr()
     wanted = selection.expr() | (anyone & (pl.col("kind") == Kind.RUNSTATE))
+
+    def rows() -> "Iterator[pl.DataFrame]":
+        return (batch.filter(wanted) for batch in opened.batches())
+
     with PartialFile(output, force=force) as target:
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
-            write_page(file, made, lambda: (batch.filter(wanted) for batch in opened.batches()))
+            write_page(file, made, rows)
 
 
 def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
