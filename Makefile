@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick consistency lint format lock bench clean
+.PHONY: help demo test test-quick consistency lint format lock bench picture clean
 
 help: ## what you can make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ lock: $(READY) ## renew uv.lock and requirements.txt after a change of dependenc
 bench: $(READY) ## the record walk, the replay and the start-up, as ratios within one run; the page
 	$(BIN)/python tests/bench/bench.py
 	$(BIN)/python -m tests.bench.page
+
+picture: $(READY) ## docs/img/report.png, the page of a real capture; needs Chromium
+	$(BIN)/python -m tests.browser.picture
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) demo build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -5,16 +5,16 @@ from dataclasses import asdict, dataclass, field
 import polars as pl
 
 from evtrace.analysis.channels import channels
+from evtrace.analysis.forms.notebook import as_html
 from evtrace.analysis.latency import GroupBy, latencies, stage_times, with_devices
-from evtrace.analysis.notebook import as_html
 from evtrace.analysis.notifications import held, rates, storms
-from evtrace.analysis.outliers import Outliers, explain_outliers
+from evtrace.analysis.outliers.explained import Outliers, explain_outliers
+from evtrace.analysis.outliers.waits import Frames
 from evtrace.analysis.placement import moved, placement
 from evtrace.analysis.scope import Scope
 from evtrace.analysis.sentence import verdict_in_words
 from evtrace.analysis.stock.analyse import StockReport
 from evtrace.analysis.tables import Table
-from evtrace.analysis.waits import Frames
 from evtrace.replay.results import Results
 from evtrace.timeline import RecordClass, class_names
 from evtrace.tracefile.coverage import CoverageMap

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from evtrace.version import __version__
+
 if TYPE_CHECKING:
     from evtrace.api import Trace, record
 
-__version__ = "0.1.0"
 __all__ = ["Trace", "__version__", "record"]
 
 

@@ -11,7 +11,6 @@ from typing import Annotated, ParamSpec
 
 import typer
 
-from evtrace import __version__
 from evtrace.commands.conform import conform
 from evtrace.commands.convert import convert
 from evtrace.commands.cut import cut
@@ -25,6 +24,7 @@ from evtrace.commands.replay import replay
 from evtrace.commands.report import report
 from evtrace.errors import EvtraceError, ExitCode
 from evtrace.printable import printable_lines
+from evtrace.version import __version__
 
 P = ParamSpec("P")
 

@@ -10,7 +10,7 @@ import polars as pl
 from plotly.graph_objects import Figure
 
 from evtrace.analysis.page.colours import CAUSE_COLOURS, CHANNEL_COLOURS
-from evtrace.analysis.tables import duration
+from evtrace.analysis.page.sections import span
 from evtrace.verdicts import Cause
 
 _HEIGHT = 340
@@ -45,7 +45,7 @@ def percentile_figure(frame: pl.DataFrame, channels: Sequence[str]) -> Figure:
     figure = _figure("percentile", "latency")
     for channel, colour in zip(channels, CHANNEL_COLOURS, strict=False):
         own = frame.filter((pl.col("channel") == channel) & (pl.col("latency_ns") > 0))
-        shown = [duration(round(ns)) for ns in own["latency_ns"]]
+        shown = [span(ns) for ns in own["latency_ns"]]
         figure.add_scatter(
             x=own["one_in"].to_list(),
             y=own["latency_ns"].to_list(),
@@ -113,7 +113,7 @@ def _time_ticks(low: pl.Series, high: pl.Series) -> dict[str, object]:
     steps = (1, 2, 5) if most < 50 * least else (1,)
     ticks = [step * 10**power for power in range(13) for step in steps]
     shown = [tick for tick in ticks if least / 10 <= tick <= most * 10]
-    names = [duration(tick).replace(".00", "").replace(".0", "") for tick in shown]
+    names = [span(tick).replace(".00", "").replace(".0", "") for tick in shown]
     return {"tickvals": shown, "ticktext": names}
 
 

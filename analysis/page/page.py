@@ -12,7 +12,6 @@ from typing import IO
 import polars as pl
 from plotly.offline import get_plotlyjs
 
-from evtrace import __version__
 from evtrace.analysis.page.colours import cause_legend
 from evtrace.analysis.page.markup import (
     Html,
@@ -28,10 +27,13 @@ from evtrace.analysis.page.pictures import draw_figures, figure_sections, timeli
 from evtrace.analysis.page.sections import Section, short, table_section, verdict_section
 from evtrace.analysis.page.tracks import Tracks, make_tracks, story
 from evtrace.analysis.report import Report
-from evtrace.analysis.tables import Table
+from evtrace.version import __version__
 
 _SCRIPTS = ("unpack.js", "timeline.js", "page.js")
 """Run at once; plotly is long, and is read after the timeline is drawn."""
+
+_ABOVE = ("findings", "divergences", "channels")
+"""Tables that are worth seeing before the timeline."""
 
 
 def write_page(
@@ -40,14 +42,13 @@ def write_page(
     """Write a report as a page; `timeline` gives the rows that its timeline may draw."""
     tracks = make_tracks(report, timeline)
     drawn = draw_figures(report, tracks.first_tsc)
+    first_tables, other_tables = _tables(report)
     sections = [
         Section("verdict", "Verdict", verdict_section(report, tracks.length)),
+        *first_tables,
         Section("timeline", "Timeline", timeline_section(report, tracks)),
         *figure_sections(report, drawn),
-        *(
-            Section(table.name, short(table.title), table_section(table))
-            for table in _tables(report)
-        ),
+        *other_tables,
     ]
     first, plotly, last = "\n".join(map(_source, _SCRIPTS)), get_plotlyjs(), _source("figures.js")
     parts = [
@@ -68,9 +69,16 @@ def write_page(
         file.write(part.encode())
 
 
-def _tables(report: Report) -> list[Table]:
-    """Give the tables that a whole report lists."""
-    return [table for table in report.tables if table.listed and not table.is_empty]
+def _tables(report: Report) -> tuple[list[Section], list[Section]]:
+    """Give the tables that a whole report lists: those above the timeline, and those below it."""
+    shown = [table for table in report.tables if table.listed and not table.is_empty]
+    above = [table for table in shown if table.name in _ABOVE]
+    below = [table for table in shown if table.name not in _ABOVE]
+    first, others = (
+        [Section(table.name, short(table.title), table_section(table)) for table in tables]
+        for tables in (above, below)
+    )
+    return first, others
 
 
 def _head(title: str, scripts: Iterable[str]) -> Html:
@@ -91,7 +99,6 @@ def _head(title: str, scripts: Iterable[str]) -> Html:
         void("meta", name="viewport", content="width=device-width, initial-scale=1"),
         void("meta", name="color-scheme", content="light dark"),
         void("meta", name="referrer", content="no-referrer"),
-        void("meta", name="generator", content=f"evtrace {__version__}"),
         element("title", f"evtrace: {title}"),
         Html(f"<style>{_source('page.css')}</style>"),
     )

@@ -34,6 +34,15 @@ def short(title: str) -> str:
     return title.partition(",")[0].partition(":")[0]
 
 
+def span(nanoseconds: float) -> str:
+    """Show a time as tables do, with the letter that a page has for micro."""
+    return _micro(duration(round(nanoseconds)))
+
+
+def _micro(text: str) -> str:
+    return text.replace("us", "µs")
+
+
 def verdict_section(report: Report, length_cycles: int) -> Html:
     """Give the verdict in words, and below it what the trace is."""
     facts = [
@@ -44,6 +53,7 @@ def verdict_section(report: Report, length_cycles: int) -> Html:
         "section",
         element("h1", report.verdict),
         element("dl", joined(facts), class_="facts"),
+        element("p", _captured(report.table("coverage").frame), class_="note"),
         element("p", _times(report), class_="note"),
         id="verdict",
     )
@@ -55,11 +65,21 @@ def _facts(report: Report, length_cycles: int) -> Iterator[tuple[str, str]]:
     yield "Level", report.level
     yield "Xen", source.profile
     if source.facts.tsc_hz:
-        yield "Length", duration(round(length_cycles * 1_000_000_000 / source.facts.tsc_hz))
+        yield "Length", span(length_cycles * 1_000_000_000 / source.facts.tsc_hz)
     yield "Handler runs", f"{report.runs.height:,}"
     yield "Sends", f"{report.sends.height:,}"
     yield "Divergences", f"{len(source.results.divergences):,}"
     yield "Findings", f"{len(source.results.findings):,}"
+
+
+def _captured(coverage: pl.DataFrame) -> Html:
+    """Say what was captured of whom; when, and what else, the table says."""
+    alike: dict[str, list[str]] = {}
+    for who, classes in coverage.select("who", "captured").iter_rows():
+        alike.setdefault(" ".join(classes), []).append("the host" if who == "all" else who)
+    words = [f"{', '.join(dict.fromkeys(whom))}: {classes}" for classes, whom in alike.items()]
+    link = element("a", "Captured", href="#coverage")
+    return joined([link, f" of {'; of '.join(words)}."]) if words else Html("")
 
 
 def _times(report: Report) -> str:
@@ -75,7 +95,7 @@ def _times(report: Report) -> str:
         half = (hi - lo + 1) // 2
         wide = f"{half:,} cycles"
         if facts.tsc_hz:
-            wide = duration(round(half * 1_000_000_000 / facts.tsc_hz))
+            wide = span(half * 1_000_000_000 / facts.tsc_hz)
         sentences.append(f"d{dom} has a clock of its own, joined to the host's to within ±{wide}.")
     return " ".join(sentences)
 
@@ -123,20 +143,18 @@ def _scrolled(table: Table) -> Html:
 
 
 def _row(table: Table, cells: Sequence[str]) -> Html:
-    first, *others = [
-        element("a", cell, href="#timeline", data_tsc=cell)
-        if _is_time(name) and cell != "-"
-        else cell
-        for name, cell in zip(table.shown, cells, strict=True)
-    ]
-    head, *names = table.shown
-    shown = [
-        element("td", cell, class_=_class(table, name))
-        for name, cell in zip(names, others, strict=True)
-    ]
-    return element(
-        "tr", element("th", first, scope="row", class_=_class(table, head)), joined(shown)
-    )
+    shown = [_cell(name, cell) for name, cell in zip(table.shown, cells, strict=True)]
+    classes = [_class(table, name) for name in table.shown]
+    head = element("th", shown[0], scope="row", class_=classes[0])
+    pairs = zip(shown[1:], classes[1:], strict=True)
+    return element("tr", head, *(element("td", cell, class_=kind) for cell, kind in pairs))
+
+
+def _cell(name: str, text: str) -> str:
+    """Give a cell's content; a time leads to its place on the timeline."""
+    if _is_time(name) and text != "-":
+        return element("a", text, href="#timeline", data_tsc=text)
+    return _micro(text) if name.endswith("_ns") else text
 
 
 def _is_time(name: str) -> bool:

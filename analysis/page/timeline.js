@@ -264,11 +264,23 @@ class Timeline {
       pen.fillStyle = colours.call;
       pen.fillRect(x, y, Math.max(1, width - 0.5), shape.callHeight);
       const text = calls.text[i] < 0 ? "" : calls.words.text[calls.text[i]].split("(")[0];
-      if (shape === FULL && pen.measureText(text).width + 8 < width) {
+      const room = Math.max(width, this.roomAfter(calls, i));
+      if (shape === FULL && pen.measureText(text).width + 8 < room) {
         pen.fillStyle = colours.soft;
         pen.fillText(text, Math.max(x, this.gutter) + 2, y + shape.callHeight + 12);
       }
     });
+  }
+
+  // How far it is from the start of something to the start of the next on its lane.
+  roomAfter(table, i) {
+    const far = Math.min(table.rows, i + 64);
+    for (let next = i + 1; next < far; next++) {
+      if (table.lane[next] === table.lane[i]) {
+        return (table.start[next] - table.start[i]) * this.scale;
+      }
+    }
+    return far === table.rows ? Infinity : 0;
   }
 
   drawRuns() {
@@ -478,6 +490,10 @@ class Timeline {
     const { sends } = this.tables;
     const count = lowerBound(sends.start, this.to) - lowerBound(sends.start, this.from);
     const [shownRuns, shownSends] = [countOf(runs, "handler run"), countOf(count, "send")];
+    if (!this.tables.runs.rows && !sends.rows) {
+      this.now.textContent = `In view: ${span}. Neither runs nor sends were captured.`;
+      return;
+    }
     const more = this.crowded ? " Closer there are arrows from sends to handlers." : "";
     this.now.textContent = this.chosenText || `In view: ${span}, ${shownRuns}, ${shownSends}.${more}`;
   }
@@ -573,6 +589,7 @@ class Timeline {
     const middle = (from + to) / 2;
     this.from = Math.max(-this.length * 0.01, Math.min(middle - span / 2, this.length * 1.01 - span));
     this.to = this.from + span;
+    this.scale = this.plot / span;
     this.hideTip();
     this.later();
   }

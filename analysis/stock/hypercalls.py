@@ -12,8 +12,8 @@ from typing import Final
 
 import polars as pl
 
-from evtrace.analysis.sketch import Sketch, bucket_expr
 from evtrace.analysis.stock.chains import LONGEST
+from evtrace.analysis.stock.sketch import Sketch, bucket_expr
 from evtrace.analysis.stock.steps import SUBCALL, on_host, proves_guest
 from evtrace.timeline import Kind, Runstate
 

@@ -37,7 +37,8 @@ class Ports:
 
     def of(self, pair: Pair) -> str | None:
         """Name the one port that fits a pair, or how many do; None where no snapshot could tell."""
-        if pair.waker is not None and pair.by not in EVENT_CHANNEL_OPS:
+        other_means = pair.by is not None and pair.by not in EVENT_CHANNEL_OPS
+        if other_means or pair.suspect is not None:
             return None
         dom, vcpu = divmod(pair.target, 1 << 16)
         sender = None if pair.waker is None else pair.waker >> 16
@@ -69,5 +70,5 @@ def _fitting(pair: Pair, dom: int, own: list[SeenChannel]) -> Iterable[str]:
                 yield here
             case PortState.PIRQ if pair.irq is not None and channel.peer_port == pair.irq:
                 yield here
-            case PortState.VIRQ if sender is None and pair.irq is None:
+            case PortState.VIRQ if pair.by is None and pair.irq is None:
                 yield here

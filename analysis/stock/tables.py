@@ -6,10 +6,10 @@ from dataclasses import replace
 import polars as pl
 
 from evtrace.analysis.sentence import count_of
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.fold import StockFold
 from evtrace.analysis.stock.gaps import Gaps
 from evtrace.analysis.stock.names import hypercall_name, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 from evtrace.analysis.stock.steps import EVENT_CHANNEL_OPS
 from evtrace.analysis.stock.wakes import Pair, WakeStep, Woken
 from evtrace.analysis.tables import Table, duration
@@ -123,7 +123,8 @@ def _wakes(fold: StockFold) -> Table:
     columns = ("wake", "by", "ports", "count", "without_effect", "excluded", "injected", "vector")
     note = (
         "By program order on the pCPU: the last record that could have led to the wake-up. "
-        "Xen: no record shows why (timers). Without effect: the target did not sleep. Ports: "
+        "Xen: no record shows why (timers). Not known: the domain that ran has no hypercall in "
+        "the capture. Without effect: the target did not sleep. Ports: "
         "those of the snapshots that connect the two."
     )
     return Table("wakes", "Wake-ups", _frame(columns, rows), note)
@@ -144,7 +145,8 @@ def _ordered(fold: StockFold) -> list[tuple[Pair, Woken]]:
         ranks = (pair.by in EVENT_CHANNEL_OPS, pair.irq is not None, pair.by is not None, True)
         return ranks.index(True), -woken.count, pair.text
 
-    return sorted(fold.wakes.pairs.items(), key=place)
+    calling = {key.vcpu >> 16 for key in fold.hypercalls.counts if key.vcpu is not None}
+    return sorted(fold.wakes.pairs(calling).items(), key=place)
 
 
 def _wake_steps(fold: StockFold) -> Table:
@@ -286,7 +288,7 @@ def _calls(calls: int, callers: int, of: int) -> str:
 
 def _most_woken(fold: StockFold) -> list[str]:
     notified = [item for item in _ordered(fold) if item[0].by in EVENT_CHANNEL_OPS]
-    across = [item for item in notified if (item[0].waker or 0) >> 16 != item[0].target >> 16]
+    across = [item for item in notified if item[0].is_across_domains]
     for pair, woken in (across or notified)[:1]:
         source, _, target = pair.text.partition("→")
         return [f"{source} woke {target} {count_of(woken.count, 'time')}"]

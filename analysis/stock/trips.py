@@ -3,8 +3,8 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.chains import Round
+from evtrace.analysis.stock.sketch import Sketch
 
 
 @dataclass(slots=True)

@@ -3,9 +3,9 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.chains import Wait
 from evtrace.analysis.stock.names import IDLE, is_idle, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 
 
 @dataclass(slots=True)

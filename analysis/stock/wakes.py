@@ -1,12 +1,13 @@
 """Wake-ups by who woke whom and by what means: counts, and how long each step of the chain took."""
 
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from enum import StrEnum, unique
 
-from evtrace.analysis.sketch import Sketch
 from evtrace.analysis.stock.chains import Chain, is_span
 from evtrace.analysis.stock.names import XEN, is_idle, means_name, vcpu_name
+from evtrace.analysis.stock.sketch import Sketch
 
 
 @unique
@@ -32,17 +33,26 @@ class Pair:
     by: int | None
     irq: int | None
     target: int
+    suspect: int | None = None
+    """The domain that ran where nothing explains the wake-up; its hypercalls may be missing."""
 
     @property
     def text(self) -> str:
         """Name the pair: `d0v1→d1v0`, `irq 29→d0v0`, `xen→d1v0`."""
-        source = XEN if self.by is None else vcpu_name(self.waker)
+        source = XEN if self.by is None and self.suspect is None else vcpu_name(self.waker)
         source = source if self.irq is None else f"irq {self.irq}"
         return f"{source}→{vcpu_name(self.target)}"
 
     @property
+    def is_across_domains(self) -> bool:
+        """Tell whether a vCPU of another domain did it."""
+        return self.waker is not None and self.waker >> 16 != self.target >> 16
+
+    @property
     def means(self) -> str:
         """Name by what means."""
+        if self.suspect is not None:
+            return f"no hypercalls of d{self.suspect}"
         return means_name(self.by) if self.irq is None else "interrupt"
 
 
@@ -59,6 +69,15 @@ class Woken:
     """Injected at the entry (HVM)."""
     steps: dict[WakeStep, Sketch] = field(default_factory=lambda: defaultdict(Sketch))
 
+    def merge(self, other: "Woken") -> None:
+        """Add the wake-ups of another pair."""
+        self.count += other.count
+        self.without_effect += other.without_effect
+        self.excluded += other.excluded
+        self.vectors.update(other.vectors)
+        for step, sketch in other.steps.items():
+            self.steps[step].merge(sketch)
+
     def measure(self, step: WakeStep, start: int | None, end: int | None) -> None:
         """Take how long a step took, if both its ends were seen."""
         if start is not None and end is not None and is_span(start, end):
@@ -70,13 +89,13 @@ class Wakes:
 
     def __init__(self) -> None:
         """Start with none."""
-        self.pairs: dict[Pair, Woken] = defaultdict(Woken)
+        self._pairs: dict[Pair, Woken] = defaultdict(Woken)
         self.all = Woken()
         """wake→running of all of them."""
 
     def take(self, chain: Chain) -> None:
         """Count one chain and measure what of it was seen."""
-        woken = self.pairs[_pair(chain)]
+        woken = self._pairs[_pair(chain)]
         woken.count += 1
         if chain.by is not None or chain.irq is not None:
             woken.measure(WakeStep.TO_WAKE, chain.led_tsc, chain.tsc)
@@ -93,9 +112,22 @@ class Wakes:
         if chain.vector is not None:
             woken.vectors[chain.vector] += 1
 
+    def pairs(self, calling: Collection[int]) -> dict[Pair, Woken]:
+        """Give all pairs; in the domains `calling`, hypercalls were recorded.
+
+        Where one of them ran, Xen itself woke what no record explains.
+        """
+        pairs: dict[Pair, Woken] = defaultdict(Woken)
+        for pair, woken in self._pairs.items():
+            known = replace(pair, suspect=None) if pair.suspect in calling else pair
+            pairs[known].merge(woken)
+        return dict(pairs)
+
 
 def _pair(chain: Chain) -> Pair:
-    by_vcpu = chain.irq is None and not (chain.runner is not None and is_idle(chain.runner))
-    if by_vcpu and chain.by is not None:
-        return Pair(chain.runner, chain.by, None, chain.target)
-    return Pair(None, None, chain.irq, chain.target)
+    runner = chain.runner
+    if chain.irq is not None or (runner is not None and is_idle(runner)):
+        return Pair(None, None, chain.irq, chain.target)
+    if chain.by is not None:
+        return Pair(runner, chain.by, None, chain.target)
+    return Pair(None, None, None, chain.target, None if runner is None else runner >> 16)

@@ -182,7 +182,7 @@ def _verdicts(
 
 def _about(opened: "Trace", name: TableName) -> dict[str, str]:
     """Say in words what the table is of, for a format that has room for it."""
-    from evtrace import __version__  # noqa: PLC0415
+    from evtrace.version import __version__  # noqa: PLC0415
 
     facts = opened.facts
     return {
@@ -203,8 +203,8 @@ def _write_perfetto(
     *,
     force: bool,
 ) -> str:
-    from evtrace.analysis.perfetto import draw  # noqa: PLC0415
-    from evtrace.analysis.perfetto_file import require_package  # noqa: PLC0415
+    from evtrace.analysis.perfetto.drawing import draw  # noqa: PLC0415
+    from evtrace.analysis.perfetto.file import require_package  # noqa: PLC0415
     from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
 
     require_package()

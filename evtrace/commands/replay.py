@@ -84,7 +84,7 @@ def as_json(results: "Results", profile: str) -> dict[str, object]:
 
 def as_text(results: "Results", profile: str) -> str:
     """Give the replay's outcome as text."""
-    from evtrace.analysis.text import (  # noqa: PLC0415
+    from evtrace.analysis.forms.text import (  # noqa: PLC0415
         divergence_lines,
         finding_lines,
         replay_lines,

@@ -21,6 +21,8 @@ from evtrace.commands.options import (
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from evtrace.analysis.report import Report
     from evtrace.analysis.tables import Table
     from evtrace.api import Trace
@@ -118,7 +120,7 @@ def report(
             print_interleaving(opened, selection, opened.replay(xen))
             warn_of_damage(trace, opened.reader.damage)
             return
-        over_ns = None if over is None else parse_duration("--over", over)
+        over_ns = parse_duration("--over", over) if over else _longest(opened, output)
         wanted = Wanted(Scope.of(selection), GroupBy(group_by), over_ns)
         made = opened.report(xen, wanted, stock=stock)
         if output is not None:
@@ -126,6 +128,11 @@ def report(
         warn_of_damage(trace, opened.reader.damage)
     said = f"{output}: {made.verdict}" if output else _as_text(made, tables, form)
     print(said.removesuffix("\n"))  # noqa: T201  a command prints
+
+
+def _longest(opened: "Trace", output: Path | None) -> int | None:
+    """Give the time over which ways are explained, unless it was said: a page has the longest."""
+    return None if output is None or opened.hz is None else 0
 
 
 def _refuse_output(
@@ -155,15 +162,19 @@ def _write_page(
 
     anyone = replace(selection, doms=frozenset(), ports=frozenset()).expr()
     wanted = selection.expr() | (anyone & (pl.col("kind") == Kind.RUNSTATE))
+
+    def rows() -> "Iterator[pl.DataFrame]":
+        return (batch.filter(wanted) for batch in opened.batches())
+
     with PartialFile(output, force=force) as target:
         target.refuse_as_source(opened.reader.path)
         with target.open() as file:
-            write_page(file, made, lambda: (batch.filter(wanted) for batch in opened.batches()))
+            write_page(file, made, rows)
 
 
 def print_interleaving(opened: "Trace", selection: "Selection", results: "Results") -> None:
     """Print what vCPUs did side by side."""
-    from evtrace.analysis.interleaving import interleaving  # noqa: PLC0415  when it is asked for
+    from evtrace.analysis.interleaving.picture import interleaving  # noqa: PLC0415  when it is asked for
 
     lines = interleaving(opened.batches, selection, results, opened.facts, opened.coverage)
     print("\n".join(lines))  # noqa: T201  a command prints
@@ -171,18 +182,18 @@ def print_interleaving(opened: "Trace", selection: "Selection", results: "Result
 
 def _as_text(made: "Report", names: list[str] | None, form: ReportFormat) -> str:
     """Give the whole report, or the tables called `names`, in a format."""
-    from evtrace.analysis import formats, text  # noqa: PLC0415  when the command runs
+    from evtrace.analysis.forms import machine, text  # noqa: PLC0415  when the command runs
 
     wanted = [_find(made, name).whole() for name in names or ()]
     match form:
         case ReportFormat.TEXT:
             return text.render_tables(wanted) if names else text.render(made)
         case ReportFormat.MARKDOWN:
-            return formats.tables_as_markdown(wanted) if names else formats.as_markdown(made)
+            return machine.tables_as_markdown(wanted) if names else machine.as_markdown(made)
         case ReportFormat.JSON:
-            return formats.tables_as_json(wanted) if names else formats.as_json(made)
+            return machine.tables_as_json(wanted) if names else machine.as_json(made)
         case ReportFormat.CSV:
-            return formats.tables_as_csv(wanted or [t for t in made.tables if t.listed])
+            return machine.tables_as_csv(wanted or [t for t in made.tables if t.listed])
 
 
 def _find(made: "Report", name: str) -> "Table":

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from evtrace.api import Trace
 from evtrace.cli import app
 from evtrace.errors import ExitCode
+from evtrace.printable import printable
 from evtrace.timeline import Kind
 from evtrace.tracefile.family import FACTS_STREAM, TextPurpose
 from evtrace.tracefile.records import encode_family, encode_text
@@ -300,7 +301,7 @@ def test_a_send_that_no_run_answered_is_a_point_named_by_its_fate(tmp_path):
 @pytest.mark.parametrize(
     "name", ["\x1b[31mred\nd0v0", "nul\0", "\u202egnirts", "\ufffd", "x" * 5_000, "</script>", ""]
 )
-def test_names_that_a_hostile_guest_chose_are_kept_as_text(tmp_path, name):
+def test_names_that_a_hostile_guest_chose_are_inert_text(tmp_path, name):
     texts = encode_text(TextPurpose.DOMAIN_NAME, name, dom=1, tsc=1)
     texts += encode_text(TextPurpose.IRQ_NAME, f"16 {name}", dom=1, tsc=1)
     run = (handler(Kind.HANDLER_ENTER, 6), handler(Kind.HANDLER_EXIT, 8))
@@ -308,8 +309,9 @@ def test_names_that_a_hostile_guest_chose_are_kept_as_text(tmp_path, name):
 
     found = drawn(tmp_path / "tiny.bin", tmp_path, "--hz", "1000000000")
 
-    assert {f"{name} (d1)" if name else "d1", "d1v0"} == set(found.names.values())
-    assert [name or "port 3"] == [called for called, _ in found.slices("handler")]
+    shown = printable(name)
+    assert {f"{shown} (d1)" if name else "d1", "d1v0"} == set(found.names.values())
+    assert [shown or "port 3"] == [called for called, _ in found.slices("handler")]
 
 
 # --- refusals ------------------------------------------------------------------------------------
@@ -326,7 +328,7 @@ def test_a_trace_without_a_frequency_needs_one(tmp_path):
 
 
 def test_a_missing_package_is_told_with_what_to_install(tmp_path, monkeypatch, recorded):
-    monkeypatch.setattr("evtrace.analysis.perfetto_file.find_spec", lambda _: None)
+    monkeypatch.setattr("evtrace.analysis.perfetto.file.find_spec", lambda _: None)
 
     done = convert(recorded("demo"), tmp_path / "t.pftrace")
 

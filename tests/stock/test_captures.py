@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -9,15 +10,18 @@ from evtrace.analysis.stock.analyse import analyse_stock
 from evtrace.analysis.stock.fold import StockFold
 from evtrace.analysis.stock.gaps import Gaps
 from evtrace.analysis.stock.hypercalls import Timing
+from evtrace.api import Trace
 from evtrace.tracefile.family import HzSource
 from evtrace.tracefile.reader import open_trace
 from evtrace.tracefile.rows import annotated
-from tests.conftest import SOURCES
+from tests.conftest import FTRACE_CAPTURES, SOURCES
 from tests.stock.found import find, vcpu
 from tests.xenalyze import with_xenalyze, xenalyze
 
 D0V0, D0V1, D1V0 = vcpu(0, 0), vcpu(0, 1), vcpu(1, 0)
 SEND = 32
+NEAR = 1_000_000
+"""Cycles that an emulated CPU may be held up around a call."""
 NOTIFY = re.compile(r"(\d+) (\w) notify([<>])")
 
 
@@ -156,6 +160,57 @@ def test_without_scheduler_records_hypercalls_are_nobodys():
     assert {"not known"} == set(calls.frame["vcpu"])
     assert "p50_cycles" in calls.frame.columns  # nothing tells the frequency
     assert made.verdict == "1,120 event-channel hypercalls."
+
+
+def test_without_hypercalls_it_is_not_known_who_woke_whom():
+    sources = {
+        (row["wake"].partition("→")[0], row["by"])
+        for row in table(report(capture("pv_2l_sched_only")), "wakes").to_dicts()
+    }
+
+    # where nobody ran, it was Xen
+    assert {
+        ("not known", "no hypercalls of d0"),
+        ("not known", "no hypercalls of d1"),
+        ("xen", "nothing visible"),
+    } == sources
+
+
+@pytest.mark.parametrize("name", FTRACE_CAPTURES)
+def test_the_wakers_sent_by_what_was_seen_inside_the_domains(name, imported):
+    with Trace(imported(name)) as trace:
+        sends = trace.replay().sends
+    said = [chain for chain in find(capture(name)).chains if chain.by == SEND]
+    unsent = [chain for chain in said if not any(map(partial(led_to, chain), sends))]
+
+    assert len(said) > 50
+    assert len(unsent) <= 1  # xentrace's own, as it starts
+    unsaid = [
+        chain
+        for chain in find(capture(name)).chains
+        if chain.by is None and any(map(partial(contains, chain), sends))
+    ]
+    assert [] == unsaid
+
+
+def led_to(chain, send):
+    """Tell whether a send of the waker to the domain that is woken was under way by its record."""
+    return send.tsc - NEAR <= chain.led_tsc <= send.tsc_hi + NEAR and between(chain, send)
+
+
+def contains(chain, send):
+    """Tell whether a wake-up happened within a send of who ran to the domain that is woken."""
+    return send.tsc <= chain.tsc <= send.tsc_hi and between(chain, send)
+
+
+def between(chain, send):
+    """Tell whether a send is by who ran, to the domain that is woken."""
+    if chain.runner is None:
+        return False
+    return (send.dom, send.vcpu, send.to_dom) == (
+        *divmod(chain.runner, 1 << 16),
+        chain.target >> 16,
+    )
 
 
 def test_gaps_are_told_and_nothing_reaches_across_them():

@@ -6,7 +6,7 @@ from typing import cast
 import polars as pl
 import pytest
 
-from evtrace.analysis.interleaving import interleaving
+from evtrace.analysis.interleaving.picture import interleaving
 from evtrace.errors import UsageError
 from evtrace.timeline import Kind, RecordClass, schema
 from evtrace.tracefile.coverage import CoverageMap

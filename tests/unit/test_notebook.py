@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 import polars as pl
 
-from evtrace.analysis.notebook import as_html, table_html
+from evtrace.analysis.forms.notebook import as_html, table_html
 from evtrace.analysis.tables import Table
 
 HOSTILE = "<script>alert('x')</script>&\"\x1b[31m"

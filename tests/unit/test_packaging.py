@@ -39,3 +39,15 @@ def test_the_links_say_what_the_table_says(part):
         pytest.skip("this checkout lost its links: installs work, static analysis does not")
 
     assert Path("..") / part == link.readlink()
+
+
+def test_what_is_no_code_is_in_the_wheel_too():
+    carried = SETTINGS["package-data"]
+    for name in SETTINGS["packages"]:
+        part, _, rest = name.removeprefix("evtrace.").partition(".")
+        folder = ROOT / part / rest.replace(".", "/") if part in LINKED else None
+        folder = folder or ROOT / name.replace(".", "/")
+        named = {path for pattern in carried.get(name, ()) for path in folder.glob(pattern)}
+        other = {path for path in folder.glob("*.*") if path.suffix not in {".py", ".pyc"}}
+
+        assert other <= named, name

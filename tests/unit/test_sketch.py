@@ -4,7 +4,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evtrace.analysis.sketch import Sketch, bucket_bounds, bucket_expr, bucket_of
+from evtrace.analysis.stock.sketch import Sketch, bucket_bounds, bucket_expr, bucket_of
 
 values = st.integers(0, (1 << 62) - 1)
 

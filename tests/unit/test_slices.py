@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evtrace.analysis.slices import HELD_SLICES, Point, Slice, Track
+from evtrace.analysis.perfetto.slices import HELD_SLICES, Point, Slice, Track
 
 
 class Book:

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from evtrace.analysis.latency import stage_times
-from evtrace.analysis.outliers import explain_outliers, outlier_lines
+from evtrace.analysis.outliers.explained import explain_outliers, outlier_lines
 from evtrace.api import Trace
 from evtrace.errors import UsageError
 from evtrace.timeline import Kind, schema

@@ -6,9 +6,9 @@ import io
 import polars as pl
 import pytest
 
-from evtrace.analysis.formats import tables_as_csv, tables_as_markdown
+from evtrace.analysis.forms.machine import tables_as_csv, tables_as_markdown
+from evtrace.analysis.forms.text import grid, render_tables, table_lines
 from evtrace.analysis.tables import Table, duration
-from evtrace.analysis.text import grid, render_tables, table_lines
 
 FRAME = pl.DataFrame(
     {

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import IO, Any
 
-from evtrace.analysis.slices import Notes, Pen, Point, Slice
+from evtrace.analysis.perfetto.slices import Notes, Pen, Point, Slice
 from evtrace.errors import UsageError
 
 _Packet = Any

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from evtrace.analysis.lanes import Arrow, Clock, Line
-from evtrace.analysis.steps import Step, name
+from evtrace.analysis.interleaving.lanes import Arrow, Clock, Line
+from evtrace.analysis.interleaving.steps import Step, name
 from evtrace.replay.results import Results
 from evtrace.timeline import Kind
 from evtrace.verdicts import Cause, Fate, Run, Send

@@ -12,7 +12,7 @@ from itertools import groupby, pairwise
 
 import polars as pl
 
-from evtrace.analysis.steps import Lane, name
+from evtrace.analysis.interleaving.steps import Lane, name
 from evtrace.analysis.tables import duration
 from evtrace.timeline import Kind, Row, Runstate
 from evtrace.tracefile.lines import IDLE_DOMAIN

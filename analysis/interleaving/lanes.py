@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import quantiles
 
-from evtrace.analysis.steps import EVERYWHERE, Lane, Step, name
+from evtrace.analysis.interleaving.steps import EVERYWHERE, Lane, Step, name
 from evtrace.analysis.tables import duration
 from evtrace.timeline import Kind, Runstate
 

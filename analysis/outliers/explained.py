@@ -7,10 +7,10 @@ from functools import partial
 
 import polars as pl
 
+from evtrace.analysis.interleaving.steps import name
 from evtrace.analysis.latency import SENT, GroupBy, group, nanoseconds
-from evtrace.analysis.steps import name
+from evtrace.analysis.outliers.waits import Frames, Part, Way, parts, watch
 from evtrace.analysis.tables import Table, duration
-from evtrace.analysis.waits import Frames, Part, Way, parts, watch
 from evtrace.errors import UsageError
 from evtrace.replay.results import Results
 from evtrace.timeline import RecordClass

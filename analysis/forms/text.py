@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 
-from evtrace.analysis.outliers import outlier_lines
+from evtrace.analysis.outliers.explained import outlier_lines
 from evtrace.analysis.report import Report
 from evtrace.analysis.sentence import count_of
 from evtrace.analysis.tables import Table

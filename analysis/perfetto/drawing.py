@@ -10,8 +10,8 @@ from typing import IO
 
 import polars as pl
 
-from evtrace.analysis.perfetto_file import PerfettoFile
-from evtrace.analysis.slices import Notes, Point, Slice, Track
+from evtrace.analysis.perfetto.file import PerfettoFile
+from evtrace.analysis.perfetto.slices import Notes, Point, Slice, Track
 from evtrace.replay.results import Results
 from evtrace.timeline import Kind, Row, Runstate
 from evtrace.tracefile.facts import Facts

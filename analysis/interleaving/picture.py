@@ -11,9 +11,16 @@ from itertools import pairwise
 
 import polars as pl
 
-from evtrace.analysis.captions import Captions, Verdicts
-from evtrace.analysis.lanes import STATES, Clock, Drawing, Line
-from evtrace.analysis.steps import EVERYWHERE, SHOWN_KINDS, Lane, Step, StepTeller, name
+from evtrace.analysis.interleaving.captions import Captions, Verdicts
+from evtrace.analysis.interleaving.lanes import STATES, Clock, Drawing, Line
+from evtrace.analysis.interleaving.steps import (
+    EVERYWHERE,
+    SHOWN_KINDS,
+    Lane,
+    Step,
+    StepTeller,
+    name,
+)
 from evtrace.errors import UsageError
 from evtrace.replay.results import Results
 from evtrace.timeline import Kind, Row, Runstate

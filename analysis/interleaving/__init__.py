@@ -1,0 +1,1 @@
+"""The interleaving: what vCPUs did side by side, drawn in ASCII."""

@@ -1,0 +1,1 @@
+"""Outliers: the longest ways to a handler, and where their time went."""

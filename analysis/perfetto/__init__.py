@@ -1,0 +1,1 @@
+"""A replayed trace as a file for the Perfetto UI."""
