@@ -85,9 +85,10 @@ class Fates:
             self.polled(taken)
         elif taken is not None:
             parts = taken.token.parts + parts
-        for _, send in parts:
+        for part, send in parts:
             if send is not None:
                 gap = self._coverage.gap(channel[0], 0, self.now) or self._coverage.loss
+                gap = gap or self._missing_handlers(channel[0], part.tsc, part.tsc)
                 send.fate, send.reason = (Fate.UNKNOWN, gap) if gap else (Fate.CLOSED, why)
                 self._upcalls_at.pop(send.seq, None)
 
@@ -132,7 +133,7 @@ class Fates:
             return Fate.HELD_MASKED, "masked until the end of the capture"
         if self._habits.leaves_set(channel) and not self._belief.is_fifo(channel[0]):
             return Fate.LOST, "the guest never cleared the bit, so nothing new can be announced"
-        if not token.announced and self._was_passed_by(channel):
+        if not token.announced and self._was_passed_by(channel, token):
             return Fate.NOT_ANNOUNCED, self._why_not_announced(channel, token)
         return None
 
@@ -141,10 +142,16 @@ class Fates:
             return Fate.HELD_NO_WORD, "Xen keeps it until EVTCHNOP_expand_array"
         return Fate.UNKNOWN, "whether the guest has given an event word for it is not known"
 
-    def _was_passed_by(self, channel: Channel) -> bool:
+    def _was_passed_by(self, channel: Channel, token: Token) -> bool:
         """Tell whether no upcall is under way that may have taken it off its queue just now."""
         home = self._belief.home(channel)
-        return home is not None and not self._is_in_upcall((channel[0], home[0]))
+        if home is None or self._is_in_upcall((channel[0], home[0])):
+            return False
+        needed = RecordClass.CALL | RecordClass.UPCALL
+        if self._belief.is_fifo(channel[0]):
+            needed |= RecordClass.QUEUE
+        since = token.contributions[0].tsc
+        return self._coverage.covered(channel[0], needed, since, since)
 
     def _why_not_announced(self, channel: Channel, token: Token) -> str:
         was_masked = any(part.masked for part in token.contributions)

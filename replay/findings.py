@@ -88,7 +88,11 @@ class Findings:
         """Give the findings, the first place first; `withhold` those that blame the machine."""
         if withhold:
             return [found for found in self._found if found.blame is Blame.CAPTURE]
-        strays = [run for run in runs if run.cause is Cause.UNPROVOKED and not run.excused]
+        strays = [
+            run
+            for run in runs
+            if run.cause is Cause.UNPROVOKED and not run.excused and self.watches(run.dom)
+        ]
         found = [self._misdirected(one, strays) for one in self._found]
         found += [_set_for_nobody(run) for run in strays]
         return sorted(found, key=lambda one: one.seq)

@@ -76,6 +76,8 @@ class Habits:
 
     def kept_over_close(self, channel: Channel, seq: int, tsc: int, run: Run) -> None:
         """Take a run for an event that a former owner's close must have cleared."""
+        if not self._findings.can_tell(channel[0], tsc, run.tsc):
+            return
         name = f"d{channel[0]}:{channel[1]}"
         why = f"{name} was closed with an event pending, and its next owner got that at {run.tsc}"
         code = FindingCode.PENDING_KEPT_OVER_CLOSE

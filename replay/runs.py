@@ -443,4 +443,6 @@ class Runs:
 
     def _being_freed(self, channel: Channel, run: Run) -> bool:
         vcpu, since = self._freed.get(channel, (-1, 0))
-        return vcpu == run.vcpu and (run.upcall_tsc is None or run.upcall_tsc < since)
+        if vcpu != run.vcpu or (run.upcall_tsc is not None and run.upcall_tsc >= since):
+            return False
+        return self._coverage.covered(channel[0], RecordClass.UPCALL, since, run.tsc)

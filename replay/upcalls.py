@@ -123,7 +123,10 @@ class Upcalls:
         upcall = self._open.pop(where, None)
         if upcall is None or upcall.runs or in_handler:
             return
-        if not self._coverage.gap(where[0], upcall.tsc, tsc):
+        dom, coverage = where[0], self._coverage
+        if coverage.gap(dom, upcall.tsc, tsc):
+            return
+        if coverage.covered(dom, RecordClass.HANDLER, upcall.tsc, tsc):
             self._take_empty(where, upcall, tsc)
 
     def forget(self, dom: int) -> None:

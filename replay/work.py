@@ -10,7 +10,7 @@ from typing import Final
 from evtrace.replay.tokens import Channel
 from evtrace.timeline import RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
-from evtrace.verdicts import ContributionKind, EoiDelay, Run, WorkCause, WorkVerdict
+from evtrace.verdicts import Cause, ContributionKind, EoiDelay, Run, WorkCause, WorkVerdict
 
 EOI_SPURIOUS: Final = 1
 """XEN_EOI_FLAG_SPURIOUS (Linux, include/xen/events.h)."""
@@ -95,7 +95,7 @@ class Work:
         """
         sends = [part for part in run.contributors if part.kind is ContributionKind.SEND]
         if not sends:
-            return None, ""
+            return (WorkCause.UNKNOWN, run.reason) if run.cause is Cause.UNKNOWN else (None, "")
         previous, own_send = self._before.get(channel, (None, None))
         since = sends[0].tsc if previous is None else previous.tsc
         unseen = self._coverage.missing(channel[0], RecordClass.CALL, since, run.tsc)
