@@ -161,7 +161,14 @@ def _calls(rows: pl.DataFrame) -> pl.DataFrame:
     return (
         _paired(calls, Kind.CALL_ENTER, ["dom", "op", "number", "alone"])
         .with_columns(text=_call_text())
-        .select("seq", *_VCPU, "start", _told("text"), "rc", lasts=pl.col("end") - pl.col("start"))
+        .select(
+            "seq",
+            *_VCPU,
+            "start",
+            _told("text"),
+            pl.col("rc").cast(pl.String),
+            lasts=pl.col("end") - pl.col("start"),
+        )
     )
 
 
