@@ -88,7 +88,9 @@ def _said_of_sends(sends: pl.DataFrame) -> list[str]:
     for fate, words in (
         (Fate.LOST, "lost"),
         (Fate.DROP_UNBOUND, "dropped, for nobody was bound"),
+        (Fate.DROP_NO_CONTROL_BLOCK, "dropped, for the vCPU had no FIFO control block"),
         (Fate.HELD_MASKED, "held back to the end by a masked port"),
+        (Fate.NOT_ANNOUNCED, "left pending, and nothing announces it"),
     ):
         count = counts.get(fate.value, 0)
         if count:

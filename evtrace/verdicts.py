@@ -95,6 +95,32 @@ class WorkVerdict(StrEnum):
 
 
 @unique
+class WorkCause(StrEnum):
+    """Who made a run find no work, where a send is behind it; all but the split are inferred."""
+
+    WORK_STOLEN = "WORK_STOLEN"
+    """Another path of the same guest took the work first."""
+    TAKEN_BY_LAST_RUN = "TAKEN_BY_LAST_RUN"
+    """The run before was not done yet when it was sent, and took it, too."""
+    OVER_NOTIFY = "OVER_NOTIFY"
+    """The peer notified, and there was nothing to do."""
+    SHARED_PORT_SPLIT = "SHARED_PORT_SPLIT"
+    """Two halves of a driver share the port, and only one of them found work."""
+    UNKNOWN = "UNKNOWN"
+    """A record that the verdict needs was not captured; the evidence says which."""
+
+
+@unique
+class EoiDelay(StrEnum):
+    """Why a port was unmasked only some time after its driver was done; inferred."""
+
+    LATEEOI_DELAYED = "LATEEOI_DELAYED"
+    """Too many events in a row had brought no work."""
+    LOOP_DEFERRED = "LOOP_DEFERRED"
+    """The upcall had lasted too long."""
+
+
+@unique
 class Fate(StrEnum):
     """What became of an EVTCHNOP_send."""
 
@@ -105,12 +131,18 @@ class Fate(StrEnum):
     """Xen accepts a send on an unbound port and drops it."""
     SEND_INVALID = "SEND_INVALID"
     """Refused with an error."""
+    DROP_NO_CONTROL_BLOCK = "DROP_NO_CONTROL_BLOCK"
+    """FIFO: the port's vCPU has given no control block; Xen drops its events."""
     XEN_CONSUMER = "XEN_CONSUMER"
     """The hypervisor itself took it; no guest is called."""
     CLOSED = "CLOSED"
     """The receiver closed its port before it handled the event."""
     HELD_MASKED = "HELD_MASKED"
     """Pending and masked when the capture ended."""
+    HELD_NO_WORD = "HELD_NO_WORD"
+    """FIFO: the guest has given no event word for the port; Xen keeps the event until it does."""
+    NOT_ANNOUNCED = "NOT_ANNOUNCED"
+    """Pending and unmasked, and neither selected nor on a queue: no upcall looks for it."""
     LOST = "LOST"
     """Pending and unmasked, and the target vCPU finished later upcalls without handling it."""
     PENDING_AT_END = "PENDING_AT_END"
@@ -174,6 +206,11 @@ class Run:
     evidence: str = "observed"
     """`observed` or `inferred(rule)`."""
     work: WorkVerdict | None = None
+    work_cause: WorkCause | None = None
+    work_evidence: str = ""
+    """Of the work cause: `observed`, `inferred(rule)`, or why it is not known."""
+    eoi_delay: EoiDelay | None = None
+    eoi_delay_evidence: str = ""
     contributors: list[Contribution] = field(default_factory=list)
     excused: bool = False
     """Nobody provoked it, and that is the guest's doing, not Xen's."""
@@ -416,6 +453,10 @@ def runs_schema() -> "pl.Schema":
         "routes": pl.List(pl.String),
         "evidence": pl.String,
         "work": pl.String,
+        "work_cause": pl.String,
+        "work_evidence": pl.String,
+        "eoi_delay": pl.String,
+        "eoi_delay_evidence": pl.String,
         "contributors": pl.List(contribution),
     }
     return pl.Schema(columns)

@@ -67,6 +67,10 @@ class Event(NamedTuple):
     vcpu: int
     port: int
     masked: bool
+    announced: bool
+    """The vCPU's next upcall has to find it."""
+    dropped: bool
+    """FIFO: there is no control block, so Xen has lost it."""
 
 
 class Belief:
@@ -99,6 +103,8 @@ class Belief:
         """(domain, vCPU) that the steps up to the last `events` gave a new upcall."""
         self.closed: set[Channel] = set()
         """Ports that were closed during the capture: some may be on a queue still."""
+        self.started: set[int] = set()
+        """Domains that were created during the capture: all their memory is known."""
         self._start_tsc = 0
         self._known_since: dict[int, int] = {}
         self._complete: set[int] = set()  # domains whose port table is known
@@ -120,6 +126,7 @@ class Belief:
         copy._complete = set(self._complete)
         copy._assumed = set(self._assumed)
         copy.closed = set(self.closed)
+        copy.started = set(self.started)
         return copy
 
     # --- what is known ---------------------------------------------------------------------
@@ -180,6 +187,12 @@ class Belief:
     def pending(self, channel: Channel) -> bool:
         """Tell whether the port is pending."""
         return self.domain(channel[0]).form.pending(channel[1])
+
+    def is_saved(self, channel: Channel) -> bool:
+        """Tell whether Xen keeps an event of the port: there is no event word for it yet."""
+        port = self._port(channel)
+        form = self.domain(channel[0]).form
+        return port is not None and port.saved_pending and form.pending_bit(channel[1]) is None
 
     def is_fifo(self, dom: int) -> bool:
         """Tell whether the domain uses the FIFO form."""
@@ -319,11 +332,14 @@ class Belief:
         """Take the events that the model raised since the last time."""
         effects = self.machine.take_effects()
         self.kicked = {(effect[1], effect[2]) for effect in effects if _is_new_upcall(effect)}
-        return [
-            Event(effect[1], effect[2], effect[3], bool(effect[5]))
-            for effect in effects
-            if effect[0] == EffectKind.SET_PENDING
-        ]
+        return [self._event(effect) for effect in effects if effect[0] == EffectKind.SET_PENDING]
+
+    def _event(self, effect: Effect) -> Event:
+        _, dom, vcpu, port, was, masked = effect
+        fifo = self.machine.domains[dom].fifo
+        dropped = fifo is not None and fifo.drops(port, vcpu)
+        announced = not (masked or dropped or (was and fifo is None))
+        return Event(dom, vcpu, port, bool(masked), announced, dropped)
 
     def target(self, call: Call) -> int:
         """Give the domain that a call with a `dom` argument acts on."""
@@ -499,6 +515,7 @@ class Belief:
             made = self.machine.create_domain(dom, vcpus, is_hvm=self._is_hvm(dom))
             self._start_anew(made)
         self._complete.add(dom)
+        self.started.add(dom)
 
     def destroy_domain(self, dom: int) -> None:
         """Follow Xen: a domain is gone."""

@@ -15,7 +15,16 @@ from typing import Final
 
 from evtrace.errors import UsageError
 from evtrace.replay.doctor.findings import Code
-from evtrace.verdicts import Cause, Fate, FindingCode, Route, UpcallVerdict, WorkVerdict
+from evtrace.verdicts import (
+    Cause,
+    EoiDelay,
+    Fate,
+    FindingCode,
+    Route,
+    UpcallVerdict,
+    WorkCause,
+    WorkVerdict,
+)
 
 
 @unique
@@ -26,6 +35,8 @@ class VerdictSet(StrEnum):
     ROUTE = "route of an event"
     UPCALL = "why an upcall was empty"
     WORK = "what the driver found"
+    WORK_CAUSE = "who made a run find no work"
+    DELAY = "why a port was unmasked late"
     FATE = "fate of a send"
     FINDING = "finding of a replay"
     DOCTOR = "finding of evtrace doctor"
@@ -36,6 +47,8 @@ MEMBERS: Final[dict[VerdictSet, type[StrEnum]]] = {
     VerdictSet.ROUTE: Route,
     VerdictSet.UPCALL: UpcallVerdict,
     VerdictSet.WORK: WorkVerdict,
+    VerdictSet.WORK_CAUSE: WorkCause,
+    VerdictSet.DELAY: EoiDelay,
     VerdictSet.FATE: Fate,
     VerdictSet.FINDING: FindingCode,
     VerdictSet.DOCTOR: Code,
@@ -46,6 +59,8 @@ _FILES: Final = {
     VerdictSet.ROUTE: "routes.toml",
     VerdictSet.UPCALL: "upcalls.toml",
     VerdictSet.WORK: "work.toml",
+    VerdictSet.WORK_CAUSE: "work_causes.toml",
+    VerdictSet.DELAY: "delays.toml",
     VerdictSet.FATE: "fates.toml",
     VerdictSet.FINDING: "findings.toml",
     VerdictSet.DOCTOR: "doctor.toml",

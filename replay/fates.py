@@ -1,7 +1,7 @@
 """The fate of each send: what became of it, decided when its token is consumed, dropped or left."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from evtrace.replay.belief import Belief
 from evtrace.replay.habits import Habits
@@ -18,9 +18,15 @@ class Fates:
     """Settles sends that no run answered."""
 
     def __init__(
-        self, belief: Belief, coverage: CoverageMap, tokens: TokenBook, habits: Habits
+        self,
+        belief: Belief,
+        coverage: CoverageMap,
+        tokens: TokenBook,
+        habits: Habits,
+        is_in_upcall: Callable[[tuple[int, int]], bool],
     ) -> None:
         """Work on the open tokens of `tokens`; `habits` knows the guests' faults."""
+        self._is_in_upcall = is_in_upcall
         self._habits = habits
         self.now = 0
         """TSC up to which the trace was replayed."""
@@ -70,7 +76,7 @@ class Fates:
                 send.polled_seq = taken.seq
             fate = Fate.COALESCED
 
-    def closed(self, channel: Channel, taken: Consumption | None) -> None:
+    def closed(self, channel: Channel, taken: Consumption | None, why: str) -> None:
         """Settle the sends that a port's owner had not handled when it closed the port."""
         parts = self._tokens.drop(channel).parts
         if taken is not None and taken.by_poller:
@@ -80,7 +86,7 @@ class Fates:
         for _, send in parts:
             if send is not None:
                 gap = self._coverage.gap(channel[0], 0, self.now) or self._coverage.loss
-                send.fate, send.reason = (Fate.UNKNOWN, gap) if gap else (Fate.CLOSED, "")
+                send.fate, send.reason = (Fate.UNKNOWN, gap) if gap else (Fate.CLOSED, why)
                 self._upcalls_at.pop(send.seq, None)
 
     def settle_remaining(self, taken: Iterable[tuple[Channel, Consumption]]) -> None:
@@ -93,7 +99,7 @@ class Fates:
         for channel, token in self._tokens.remaining():
             for part, send in token.parts:
                 if send is not None and send.fate is not Fate.LOST:
-                    send.fate, send.reason = self._fate_at_end(channel, part, send)
+                    send.fate, send.reason = self._fate_at_end(channel, token, part, send)
 
     def _settle_taken(self, channel: Channel, token: Token) -> None:
         for part, send in token.parts:
@@ -102,18 +108,49 @@ class Fates:
                 send.fate = Fate.UNKNOWN if missing else Fate.PENDING_AT_END
                 send.reason = missing or "the capture ended between its clearing and its handler"
 
-    def _fate_at_end(self, channel: Channel, part: Contribution, send: Send) -> tuple[Fate, str]:
+    def _fate_at_end(
+        self, channel: Channel, token: Token, part: Contribution, send: Send
+    ) -> tuple[Fate, str]:
         missing = self._cannot_say(channel, part)
         if missing:
             return Fate.UNKNOWN, missing
-        if self._belief.masked(channel):
-            return Fate.HELD_MASKED, "masked until the end of the capture"
-        if self._habits.leaves_set(channel) and not self._belief.is_fifo(channel[0]):
-            return Fate.LOST, "the guest never cleared the bit, so nothing new can be announced"
+        held = self._held(channel, token)
+        if held is not None:
+            return held
         later = self._upcalls_of(channel) - self._upcalls_at.get(send.seq, 0)
         if later >= LATER_UPCALLS:
             return Fate.LOST, f"the target vCPU took {later} upcalls after it without handling it"
         return Fate.PENDING_AT_END, "the capture ended first"
+
+    def _held(self, channel: Channel, token: Token) -> tuple[Fate, str] | None:
+        """Say why a pending port's next upcall does not look for it; None if it does."""
+        if self._belief.is_saved(channel):
+            return self._without_word(channel)
+        if self._belief.masked(channel):
+            return Fate.HELD_MASKED, "masked until the end of the capture"
+        if self._habits.leaves_set(channel) and not self._belief.is_fifo(channel[0]):
+            return Fate.LOST, "the guest never cleared the bit, so nothing new can be announced"
+        if not token.announced and self._was_passed_by(channel):
+            return Fate.NOT_ANNOUNCED, self._why_not_announced(channel, token)
+        return None
+
+    def _without_word(self, channel: Channel) -> tuple[Fate, str]:
+        if channel[0] in self._belief.started:
+            return Fate.HELD_NO_WORD, "Xen keeps it until EVTCHNOP_expand_array"
+        return Fate.UNKNOWN, "whether the guest has given an event word for it is not known"
+
+    def _was_passed_by(self, channel: Channel) -> bool:
+        """Tell whether no upcall is under way that may have taken it off its queue just now."""
+        home = self._belief.home(channel)
+        return home is not None and not self._is_in_upcall((channel[0], home[0]))
+
+    def _why_not_announced(self, channel: Channel, token: Token) -> str:
+        was_masked = any(part.masked for part in token.contributions)
+        if was_masked and not self._belief.rechecks(channel[0]):
+            return "the guest unmasked it in memory and did not look for a waiting event"
+        if self._belief.is_fifo(channel[0]):
+            return "it is on no queue: the guest took it off and left it pending"
+        return "its selector bit is clear"
 
     def _cannot_say(self, channel: Channel, part: Contribution) -> str:
         """Say why it is not known what became of a send that no run answered."""

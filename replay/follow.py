@@ -314,12 +314,12 @@ class Follow:
                 self._note_queue((call.dom, args[0]))
                 step = Step(call.lo, call.hi)
                 self._delivery.raised((call.dom, args[0]), step, by_unmask=True)
-                self._runs.upcalls.announce_waiting((call.dom, args[0]))
+                self._runs.unmask_announces((call.dom, args[0]))
             case EvtchnOp.BIND_VCPU:
                 self._runs.moved((call.dom, args[0]), call.hi)
                 self.results.moves.append(Move(call.enter.seq, call.lo, call.dom, *args[:2]))
             case EvtchnOp.RESET | EvtchnOp.RESET_CONT:
-                self._runs.closed_all(self._belief.target(call))
+                self._runs.closed_all(self._belief.target(call), "EVTCHNOP_reset closed it")
             case _:
                 for channel in self._belief.allocated(call, answer):
                     self._runs.bound(channel, call.lo)
@@ -379,6 +379,9 @@ class Follow:
         events = self._belief.events()
         for event in events:
             channel = (event.dom, event.port)
+            if event.dropped:
+                self._drop(channel, raised)
+                continue
             if raised is not None:
                 part = raised.contribution(masked=event.masked, own=event.port)
                 self._runs.contribute(channel, part, raised.send)
@@ -388,8 +391,16 @@ class Follow:
         return bool(events)
 
     def _announce(self, event: Event) -> None:
-        if not event.masked:
-            self._runs.upcalls.announce((event.dom, event.vcpu), (event.dom, event.port))
+        if event.announced:
+            self._runs.announced((event.dom, event.port), event.vcpu)
+
+    def _drop(self, channel: Channel, raised: Raised | None) -> None:
+        """Settle a send that Xen drops, or those that it had saved and drops now."""
+        saved = [] if raised is not None else self._tokens.consume(channel).parts
+        for send in [raised.send] if raised is not None else [send for _, send in saved]:
+            if send is not None:
+                send.fate = Fate.DROP_NO_CONTROL_BLOCK
+                send.reason = "the vCPU has no FIFO control block"
 
     def _note_queue(self, channel: Channel) -> None:
         """Remember on which FIFO queue a pending event was first linked."""
@@ -433,6 +444,7 @@ class Follow:
         if row.port is not None:
             self._belief.mask((row.dom or 0, row.port))
             self._delivery.masked((row.dom or 0, row.port))
+            self._runs.silenced((row.dom or 0, row.port))
 
     def _unmask(self, row: Row) -> None:
         if row.port is not None:
@@ -442,7 +454,7 @@ class Follow:
             self._belief.unmask(channel, row.vcpu or 0)
             self._delivery.unmasked(row, channel)
             self._runs.unmasked(channel, row.tsc_lo)
-            self._runs.upcalls.announce_waiting(channel)
+            self._runs.unmask_announces(channel)
 
     def _set(self, row: Row) -> None:
         if row.port is not None:
@@ -474,6 +486,8 @@ class Follow:
         self._belief.raise_virq(row.dom or 0, row.vcpu or 0, row.a0 or 0)
         for event in self._belief.events():
             channel = (event.dom, event.port)
+            if event.dropped:
+                continue
             raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
             self._runs.contribute(
                 channel, raised.contribution(masked=event.masked, own=event.port), None
@@ -482,15 +496,17 @@ class Follow:
             self._announce(event)
 
     def _interrupt(self, row: Row, channel: Channel) -> None:
-        events = {}
-        for event in self._belief.events():
-            events[event.dom, event.port] = event.masked
-            self._announce(event)
+        events = {(event.dom, event.port): event for event in self._belief.events()}
+        event = events.get(channel)
+        if event is not None and event.dropped:
+            return
         raised = Raised.by_row(ContributionKind.PIRQ, row, row.vcpu or 0, channel)
-        part = raised.contribution(masked=events.get(channel, False))
+        part = raised.contribution(masked=event is not None and event.masked)
         if not self._runs.explain_late(channel, part):
             self._runs.contribute(channel, part, None)
         self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
+        if event is not None:
+            self._announce(event)
 
     def _domain_created(self, row: Row) -> None:
         self._belief.create_domain(row.dom or 0, row.a0 or 1)

@@ -15,6 +15,7 @@ from evtrace.verdicts import (
     Run,
     Send,
     UpcallVerdict,
+    WorkCause,
     moves_schema,
     runs_schema,
     sends_schema,
@@ -85,6 +86,8 @@ class Results:
         for run in self.runs:
             run.cause, run.reason, run.evidence = Cause.UNKNOWN, reason, "observed"
             run.routes, run.contributors = (), []
+            if run.work_cause is not None:
+                run.work_cause, run.work_evidence = WorkCause.UNKNOWN, reason
         for send in self.sends:
             if send.fate is not Fate.SEND_INVALID or not (send.rc or 0) < 0:
                 send.fate, send.reason = Fate.UNKNOWN, reason

@@ -10,6 +10,7 @@ from evtrace.replay.results import Results
 from evtrace.replay.snapshots import SeenDomain
 from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
 from evtrace.replay.upcalls import Upcalls
+from evtrace.replay.work import Work
 from evtrace.timeline import RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import (
@@ -19,12 +20,8 @@ from evtrace.verdicts import (
     ContributionKind,
     Run,
     Send,
-    WorkVerdict,
 )
 from evtrace.xen.abi import PortState
-
-EOI_SPURIOUS = 1
-"""XEN_EOI_FLAG_SPURIOUS (Linux, include/xen/events.h)."""
 
 
 class Runs:
@@ -49,14 +46,15 @@ class Runs:
         self._moved: dict[Channel, int] = {}
         self._left_over: dict[Channel, tuple[int, int]] = {}  # pending when closed: (seq, tsc)
         self._habits = Habits(findings)
-        self._fates = Fates(belief, coverage, tokens, self._habits)
         self._consumed: dict[Channel, Consumption] = {}
         self._exits: dict[tuple[int, int], int] = {}  # (dom, vcpu) -> end of its last handler
         self._running: dict[tuple[int, int, int], Run] = {}  # (dom, vcpu, irq) -> run
         self._freed: dict[Channel, tuple[int, int]] = {}  # irq being freed: (vcpu, since)
         self._bound: dict[Channel, int] = {}
         self._last_run: dict[Channel, Run] = {}
+        self._work = Work(coverage)
         self.upcalls = Upcalls(belief, coverage, results, self._last_run.get)
+        self._fates = Fates(belief, coverage, tokens, self._habits, self.upcalls.__contains__)
         self.previous: Run | None = None
         """The run of the same port before the one that started last."""
 
@@ -71,6 +69,7 @@ class Runs:
         self._tokens.add(channel, part, send)
         if send is not None:
             self._fates.sent(send, channel)
+            self._work.sends((send.dom, send.port), send.tsc)
 
     def explain_late(self, channel: Channel, part: Contribution) -> bool:
         """Give an interrupt's record, written after the fact, to the run that it already caused."""
@@ -98,6 +97,25 @@ class Runs:
         """Note that a port has a new owner since `tsc`."""
         self._bound[channel] = tsc
 
+    def announced(self, channel: Channel, vcpu: int) -> None:
+        """Note that a vCPU's next upcall has to find the port's event."""
+        self.upcalls.announce((channel[0], vcpu), channel)
+        token = self._tokens.open_token(channel)
+        if token is not None:
+            token.announced = True
+
+    def unmask_announces(self, channel: Channel) -> None:
+        """Note that an unmask announces the event that waited, if one did."""
+        vcpu = self._belief.due_on(channel)
+        if vcpu is not None:
+            self.announced(channel, vcpu)
+
+    def silenced(self, channel: Channel) -> None:
+        """Note that a port was masked, or taken off its queue: its event is no longer announced."""
+        token = self._tokens.open_token(channel)
+        if token is not None:
+            token.announced = False
+
     def closes(self, channel: Channel, seq: int, tsc: int) -> None:
         """Forget a port that its owner closed; remember if an event was pending."""
         token = self._tokens.open_token(channel)
@@ -105,27 +123,28 @@ class Runs:
         if token is not None and token.parts:
             self._left_over[channel] = seq, tsc
 
-    def closed(self, channel: Channel) -> None:
+    def closed(self, channel: Channel, why: str = "") -> None:
         """Forget a port that is closed."""
         self._delivery.forget(channel)
         self._habits.forget(channel)
+        self._work.forget(channel)
         self._left_over.pop(channel, None)
         self._moved.pop(channel, None)
-        self._fates.closed(channel, self._consumed.get(channel))
+        self._fates.closed(channel, self._consumed.get(channel), why)
         for book in (self._consumed, self._freed, self._bound, self._last_run):
             book.pop(channel, None)
 
-    def closed_all(self, dom: int) -> None:
-        """Forget every port of a domain that was reset."""
+    def closed_all(self, dom: int, why: str) -> None:
+        """Forget every port of a domain, and say why its sends are no longer answered."""
         books = (self._consumed, self._freed, self._bound, self._last_run)
         channels = {channel for channel, _ in self._tokens.remaining()}.union(*books)
         for channel in channels:
             if channel[0] == dom:
-                self.closed(channel)
+                self.closed(channel, why)
 
     def destroyed(self, dom: int) -> None:
         """Forget a domain, with the upcalls and handlers that its vCPUs never returned from."""
-        self.closed_all(dom)
+        self.closed_all(dom, f"d{dom} was destroyed")
         self.upcalls.forget(dom)
         self._running = {key: run for key, run in self._running.items() if key[0] != dom}
 
@@ -197,6 +216,7 @@ class Runs:
         run = self._last_run.get(channel)
         if run is not None and run.unmask_tsc is None:
             run.unmask_tsc = tsc
+            self._work.unmasked(channel, run)
 
     def _end_upcall(self, where: tuple[int, int], tsc: int) -> None:
         self.upcalls.end(where, tsc, in_handler=self._in_handler(where))
@@ -226,6 +246,7 @@ class Runs:
             self._explain(run, (dom, row.port))
             self._check_vcpu(run, (dom, row.port))
             self._habits.runs((dom, row.port))
+            self._work.runs((dom, row.port), self.previous)
             self._last_run[dom, row.port] = run
         self._running[dom, vcpu, row.irq or 0] = run
         self._results.runs.append(run)
@@ -242,13 +263,11 @@ class Runs:
         """Take the driver's verdict on the port's last run."""
         if row.port is None or row.a0 is None:
             return
-        run = self._last_run.get((row.dom or 0, row.port))
-        if run is not None:
-            run.eoi_tsc = row.tsc_lo
-        if not row.a0 & EOI_SPURIOUS:
-            self._habits.ended(row, (row.dom or 0, row.port))
-        elif run is not None:
-            run.work = WorkVerdict.NO_WORK
+        dom, vcpu = row.dom or 0, row.vcpu or 0
+        channel, upcall = (dom, row.port), self.upcalls.get((dom, vcpu))
+        events = upcall.runs if upcall is not None else 0
+        if self._work.ends(row, channel, self._last_run.get(channel), events):
+            self._habits.ended(row, channel)
 
     def irq_unbound(self, row: Row) -> None:
         """Note that a port's irq is being freed."""
@@ -264,6 +283,7 @@ class Runs:
     def consumed(self, channel: Channel, vcpu: int) -> None:
         """Note that a guest took a port off its FIFO queue: Xen has announced it."""
         self.upcalls.consumed((channel[0], vcpu), channel)
+        self.silenced(channel)
         self._delivery.cleared(channel)
         self._habits.consumed(channel)
 

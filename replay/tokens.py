@@ -21,6 +21,8 @@ class Token:
     """FIFO: (vcpu, priority) of the queue on which the event was first linked."""
     resent: bool = False
     """It was set while masked, and an unmask let it through."""
+    announced: bool = False
+    """An upcall has to find it, as far as the model knows."""
 
     @property
     def contributions(self) -> list[Contribution]:

@@ -73,12 +73,6 @@ class Upcalls:
         """Note that an event of a port is announced to a vCPU."""
         self._announced.setdefault(vcpu, {})[channel] = None
 
-    def announce_waiting(self, channel: Channel) -> None:
-        """Note that an unmask announces the event that waited, if one did."""
-        vcpu = self._belief.due_on(channel)
-        if vcpu is not None:
-            self.announce((channel[0], vcpu), channel)
-
     def created(self, dom: int) -> None:
         """Note that a domain starts: all its upcalls are in the capture."""
         self._created.add(dom)

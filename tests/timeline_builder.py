@@ -111,12 +111,13 @@ class Script:
             self.add(tsc + 3, Kind.HANDLER_EXIT, dom, vcpu, port=port, irq=irq)
         return entered
 
-    def replay(self, *missing, xen="HEAD", raises=False):
+    def replay(self, *missing, xen="HEAD", raises=False, habits=None):
         """Replay the script; `missing` are (dom, class) pairs that were not captured.
 
-        `raises`: the raising of VIRQs and PIRQs was captured, as on no real host.
+        `raises`: the raising of VIRQs and PIRQs was captured, as on no real host. `habits`: of the
+        domains' kernels, else they are Linux.
         """
-        belief = Belief(find_profile(xen))
+        belief = Belief(find_profile(xen), habits=habits)
         captured = Captured(*missing, *(() if raises else NOTHING_RAISED))
         rows = sorted(self.rows, key=lambda row: (row.tsc_lo, row.seq))
         return Follow(belief, cast("CoverageMap", captured)).follow(rows)

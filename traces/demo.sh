@@ -12,6 +12,8 @@ run() { printf '\n$ %s\n' "$*"; "$@"; }
 run evtrace record --force -o "$folder/trace.bin" --timing demo-2017
 run evtrace replay "$folder/trace.bin"
 run evtrace report "$folder/trace.bin"
+run evtrace report "$folder/trace.bin" --port d0:29 --as interleaving
+run evtrace report --force "$folder/trace.bin" -o "$folder/trace.html"
 
 printf '\nThe same on a real Xen 4.17, as xentrace and kernel probes recorded it:\n'
 run evtrace import --force -o "$folder/real.bin" --timing emulated-cpu --xen-version 4.17 \
@@ -20,3 +22,4 @@ run evtrace import --force -o "$folder/real.bin" --timing emulated-cpu --xen-ver
     --debug-keys "$sources/before.debugkeys.txt" --lsevtchn "$sources/before.lsevtchn.txt"
 run evtrace replay "$folder/real.bin"
 run evtrace report "$folder/real.bin" --port d0:33 --port d1:8
+run evtrace report --force "$folder/real.bin" -o "$folder/real.html"

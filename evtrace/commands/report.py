@@ -120,7 +120,7 @@ def report(
             print_interleaving(opened, selection, opened.replay(xen))
             warn_of_damage(trace, opened.reader.damage)
             return
-        over_ns = None if over is None else parse_duration("--over", over)
+        over_ns = parse_duration("--over", over) if over else _longest(opened, output)
         wanted = Wanted(Scope.of(selection), GroupBy(group_by), over_ns)
         made = opened.report(xen, wanted, stock=stock)
         if output is not None:
@@ -128,6 +128,11 @@ def report(
         warn_of_damage(trace, opened.reader.damage)
     said = f"{output}: {made.verdict}" if output else _as_text(made, tables, form)
     print(said.removesuffix("\n"))  # noqa: T201  a command prints
+
+
+def _longest(opened: "Trace", output: Path | None) -> int | None:
+    """Give the time over which ways are explained, unless it was said: a page has the longest."""
+    return None if output is None or opened.hz is None else 0
 
 
 def _refuse_output(

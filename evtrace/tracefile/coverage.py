@@ -4,6 +4,8 @@ What a trace states (COVERAGE records) and what its stock records prove. A verdi
 before it takes the absence of a record for the absence of an event.
 """
 
+from functools import cache
+
 import polars as pl
 
 from evtrace.timeline import RecordClass
@@ -44,6 +46,7 @@ class CoverageMap:
         self._call_words = survey.call_words
         self._gaps = survey.lost
         self.intervals: list[Coverage] = list(facts.coverage)
+        self._spans: dict[tuple[int, RecordClass], list[list[tuple[int, int]]]] = {}
         own = {stream.dom for stream in facts.streams.values()}
         self._on_pcpus = {
             interval.dom
@@ -59,7 +62,7 @@ class CoverageMap:
 
     def missing(self, dom: int, classes: RecordClass, lo: int, hi: int) -> str | None:
         """Say which of `classes` was not captured for `dom` all the way, and why; None if all."""
-        for cls in classes:
+        for cls in _single_classes(classes):
             reason = self._missing(dom, cls, lo, hi)
             if reason:
                 return reason
@@ -148,17 +151,33 @@ class CoverageMap:
         )
 
     def _missing(self, dom: int, cls: RecordClass, lo: int, hi: int) -> str:
-        of = f"{_WORDS[cls]} of d{dom} were not captured"
-        able = [c for c in self.intervals if cls in c.classes and c.dom in {None, dom}]
-        if not able:
-            return of
+        parts = self._spans.get((dom, cls))
+        if parts is None:
+            parts = self._spans[dom, cls] = self._find_spans(dom, cls)
+        if not parts:
+            return _not_captured(dom, cls)
         dropped = self._dropped(lo, hi) if cls in STOCK else self.gap(dom, lo, hi)
         if dropped:
             return dropped
+        holes = [hole for spans in parts if (hole := _first_hole(spans, lo, hi)) is not None]
+        return f"{_not_captured(dom, cls)} at {min(holes)}" if holes else ""
+
+    def _find_spans(self, dom: int, cls: RecordClass) -> list[list[tuple[int, int]]]:
+        """Give the sorted spans in which a class was captured for each vCPU of a domain."""
+        able = [c for c in self.intervals if cls in c.classes and c.dom in {None, dom}]
         whole = [(c.tsc_lo, c.tsc_hi) for c in able if c.vcpu is None]
         parts = [[*whole, *spans] for spans in _by_vcpu(able).values()] or [whole]
-        holes = [hole for spans in parts if (hole := _first_hole(spans, lo, hi)) is not None]
-        return f"{of} at {min(holes)}" if holes else ""
+        return [sorted(spans) for spans in parts if spans]
+
+
+def _not_captured(dom: int, cls: RecordClass) -> str:
+    return f"{_WORDS[cls]} of d{dom} were not captured"
+
+
+@cache
+def _single_classes(classes: RecordClass) -> tuple[RecordClass, ...]:
+    """Part a set of classes; parting a flag anew each time is slow."""
+    return tuple(classes)
 
 
 def _by_vcpu(intervals: list[Coverage]) -> dict[int, list[tuple[int, int]]]:
@@ -171,9 +190,9 @@ def _by_vcpu(intervals: list[Coverage]) -> dict[int, list[tuple[int, int]]]:
 
 
 def _first_hole(spans: list[tuple[int, int]], lo: int, hi: int) -> int | None:
-    """Give the first time in [lo, hi] that no span covers."""
+    """Give the first time in [lo, hi] that no span, in their order, covers."""
     reached = lo
-    for start, end in sorted(spans):
+    for start, end in spans:
         if start > reached:
             break
         reached = max(reached, end + 1)

@@ -132,12 +132,19 @@ class Fifo(Form):
         else:
             self._raise(port, vcpu, address)
 
+    def drops(self, number: int, vcpu_id: int) -> bool:
+        """Tell whether an event is lost: the vCPU has no control block, and there is a word."""
+        if self.queues[vcpu_id].control_block is not None:
+            return False
+        needed = self.domain.profile.fifo_event_needs_control_block
+        return needed and self.word_address(number) is not None
+
     def _raise(self, port: "Port", vcpu: "Vcpu", address: int) -> None:
         """Set PENDING and, unless masked or linked, queue the port; a new event wakes pollers."""
         domain = self.domain
-        control_block = self.queues[vcpu.vcpu_id].control_block
-        if control_block is None and domain.profile.fifo_event_needs_control_block:
+        if self.drops(port.number, vcpu.vcpu_id):
             return
+        control_block = self.queues[vcpu.vcpu_id].control_block
         was_pending = domain.memory.set_bits(address, FIFO_PENDING)
         if control_block is not None and not domain.memory.read(address) & _MASKED_OR_LINKED:
             domain.memory.set_bits(address, FIFO_LINKED)

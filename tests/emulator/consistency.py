@@ -77,8 +77,9 @@ def _compare_runs(results: Results, truth: Truth) -> Iterator[str]:
         yield f"run of {key[0]} at {key[1]}: only in {'report' if key in runs else 'truth'}"
     for key in sorted(runs.keys() & truth.runs.keys(), key=lambda key: key[1]):
         run, true = runs[key], truth.runs[key]
-        found = (str(run.cause), run.work is not None)
-        expected = (true["cause"], true["no_work"])
+        found = (str(run.cause), run.work is not None, run.eoi_delay)
+        delay = true["delay"] if run.unmask_tsc is not None else None  # else it is still to come
+        expected = (true["cause"], true["no_work"], delay)
         if found != expected:
             yield f"run of {key[0]} at {key[1]}: {found}, in truth {expected} ({run.reason})"
 

@@ -3,9 +3,9 @@
 import pytest
 
 from evtrace.timeline import Kind, RecordClass
-from evtrace.tracefile.family import ChannelBits
+from evtrace.tracefile.family import ChannelBits, GuestHabits
 from evtrace.verdicts import Cause, Fate, Route
-from evtrace.xen.abi import EvtchnOp
+from evtrace.xen.abi import DOMID_SELF, EvtchnOp
 from tests.timeline_builder import INTERDOMAIN, PIRQ, UNBOUND, VIRQ, Script, connected
 
 
@@ -354,3 +354,105 @@ def test_a_reset_makes_a_port_forget_its_runs():
     causes = [run.cause for run in script.replay().runs]
 
     assert causes == [Cause.SEND, Cause.UNPROVOKED]  # no second handler of the run before the reset
+
+
+def unmasked_in_memory(*, fifo=True):
+    """A guest clears the mask of a pending port and asks nobody."""
+    script = Script()
+    script.snapshot(1, 0, (1, INTERDOMAIN, 0, 1, 1), fifo=fifo)
+    script.snapshot(1, 1, (1, INTERDOMAIN, 0, 0, 1))
+    script.add(5, Kind.MASK, port=1)
+    script.send(10, 12, 1, dom=1)
+    script.add(15, Kind.UNMASK, port=1)
+    return script
+
+
+def test_an_event_that_a_guest_unmasks_without_a_look():
+    script = unmasked_in_memory(fifo=False)
+    script.send(20, 22, 1, dom=1)  # finds the bit set
+    for tsc in (30, 40, 50):
+        script.add(tsc, Kind.UPCALL_ENTER)
+        script.add(tsc + 1, Kind.UPCALL_EXIT)
+
+    results = script.replay(habits={0: GuestHabits(0)})
+
+    reason = "the guest unmasked it in memory and did not look for a waiting event"
+    assert [(Fate.NOT_ANNOUNCED, reason)] * 2 == [(one.fate, one.reason) for one in results.sends]
+
+
+def test_one_that_linux_unmasks_is_announced():
+    assert fates(unmasked_in_memory(fifo=False).replay()) == [Fate.PENDING_AT_END]
+
+
+def test_in_the_fifo_form_only_the_hypercall_announces_it():
+    script = unmasked_in_memory()
+    assert fates(script.replay()) == [Fate.NOT_ANNOUNCED]
+
+    script.call(16, 17, EvtchnOp.UNMASK, 1)
+    assert fates(script.replay()) == [Fate.PENDING_AT_END]
+
+
+def test_a_guest_in_an_upcall_may_have_taken_it_just_now():
+    script = unmasked_in_memory()
+    script.call(16, 17, EvtchnOp.UNMASK, 1)
+    script.add(20, Kind.UPCALL_ENTER)
+    script.add(21, Kind.CONSUME, port=1)
+    assert fates(script.replay()) == [Fate.PENDING_AT_END]
+
+    script.add(22, Kind.UPCALL_EXIT)
+    assert fates(script.replay()) == [Fate.NOT_ANNOUNCED]
+
+
+def fifo_starts(*, expands, vcpu=1):
+    """d3 starts with two vCPUs and a control block for the first."""
+    script = Script()
+    script.add(5, Kind.DOMAIN_CREATED, 3, 0xFFFF, a0=2)
+    script.call(6, 7, EvtchnOp.INIT_CONTROL, 9, 0, 0, 0, out=(17,), dom=3)
+    if expands:
+        script.call(8, 9, EvtchnOp.EXPAND_ARRAY, 10, 0, dom=3)
+    script.call(10, 11, EvtchnOp.BIND_IPI, vcpu, out=(1,), dom=3)
+    script.send(20, 21, 1, dom=3)
+    return script
+
+
+@pytest.mark.parametrize(
+    ("expands", "vcpu", "fate"),
+    [
+        (True, 1, Fate.DROP_NO_CONTROL_BLOCK),
+        (True, 0, Fate.HELD_MASKED),
+        (False, 0, Fate.HELD_NO_WORD),
+        (False, 1, Fate.HELD_NO_WORD),
+    ],
+)
+def test_what_a_fifo_guest_has_not_lent_to_xen(expands, vcpu, fate):
+    results = fifo_starts(expands=expands, vcpu=vcpu).replay()
+
+    assert fates(results) == [fate]
+    assert results.divergences == []
+
+
+def test_before_4_17_the_bit_was_set_without_a_control_block():
+    assert fates(fifo_starts(expands=True).replay(xen="4.16")) == [Fate.HELD_MASKED]
+
+
+@pytest.mark.parametrize(("vcpu", "fate"), [(0, Fate.HELD_MASKED), (1, Fate.DROP_NO_CONTROL_BLOCK)])
+def test_what_xen_kept_is_raised_or_dropped_when_the_word_is_there(vcpu, fate):
+    script = fifo_starts(expands=False, vcpu=vcpu)
+    script.call(30, 31, EvtchnOp.EXPAND_ARRAY, 10, 0, dom=3)
+
+    assert fates(script.replay()) == [fate]
+
+
+@pytest.mark.parametrize("ends", ["reset", "destroyed"])
+def test_a_send_to_a_port_that_is_closed_with_all_others(ends):
+    script = connected()
+    script.send(10, 12, 1, dom=1)
+    if ends == "reset":
+        script.call(13, 14, EvtchnOp.RESET, DOMID_SELF)
+    else:
+        script.add(13, Kind.DOMAIN_DESTROYED, 0, 0xFFFF)
+
+    (send,) = script.replay().sends
+
+    assert send.fate is Fate.CLOSED
+    assert ends in send.reason

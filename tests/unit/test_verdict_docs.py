@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from evtrace.verdicts import Cause, Fate, FindingCode, Route, UpcallVerdict
+from evtrace.verdicts import (
+    Cause,
+    EoiDelay,
+    Fate,
+    FindingCode,
+    Route,
+    UpcallVerdict,
+    WorkCause,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "causes.md").read_text()
@@ -14,6 +22,7 @@ TEXT = (DOCS / "causes.md").read_text()
 SECTIONS = {
     "Why a handler ran": Cause,
     "Why an upcall was empty": UpcallVerdict,
+    "What a driver found": [*WorkCause, *EoiDelay],
     "What became of a send": Fate,
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from evtrace.timeline import Kind, Runstate
-from evtrace.tracer.emulator.truth import Provocation, SentEvent, Truth
+from evtrace.tracer.emulator.truth import PortAtEnd, Provocation, SentEvent, Truth
 from evtrace.verdicts import ContributionKind, UpcallVerdict
 from evtrace.xen.abi import EvtchnOp, PortState, Virq
 from evtrace.xen.effects import Effect, EffectKind
@@ -53,15 +53,19 @@ class Hypervisor:
         """Forget the vCPUs of a domain."""
         self._cpus = {where: cpu for where, cpu in self._cpus.items() if where[0] != dom}
 
-    def pending_at_end(self) -> tuple[dict[tuple[int, int], bool], set[tuple[int, int]]]:
-        """Tell of every open port whether it is masked, and which ones a fault has cut off."""
-        masked = {
-            (dom, port.number): domain.form.masked(port.number)
+    def ports_at_end(self) -> dict[tuple[int, int], PortAtEnd]:
+        """Tell how every open port stands."""
+        return {
+            (dom, port.number): PortAtEnd(
+                port.notify_vcpu,
+                masked=domain.form.masked(port.number),
+                has_word=domain.form.pending_bit(port.number) is not None,
+                lost=(dom, port.number) in self.cut_off or self._is_deaf((dom, port.number)),
+            )
             for dom, domain in self.machine.domains.items()
             for port in domain.ports
             if port.state > PortState.RESERVED
         }
-        return masked, self.cut_off | {channel for channel in masked if self._is_deaf(channel)}
 
     def _is_deaf(self, channel: tuple[int, int]) -> bool:
         """Tell whether a port's vCPU still sleeps because a fault has lost its wake-up."""
@@ -231,10 +235,7 @@ class Hypervisor:
             kind = effect[0]
             if kind == EffectKind.SET_PENDING:
                 reached = True
-                if provocation is not None:
-                    self.truth.set_pending(effect[1], effect[3], provocation)
-                if not effect[5]:
-                    self.truth.announced(*effect[1:4])
+                self._note_event(effect, provocation)
             elif self.loses(effect):
                 continue
             elif kind == EffectKind.UPCALL and effect[3]:
@@ -242,6 +243,19 @@ class Hypervisor:
             elif kind == EffectKind.WAKE:
                 self._lab.scheduler.wake(self._cpus[effect[1], effect[2]], pcpu)
         return reached
+
+    def _note_event(self, effect: Effect, provocation: Provocation | None) -> None:
+        """Keep the truth's books on an event that reached a guest's port."""
+        _, dom, vcpu, port, was, masked = effect
+        fifo = self.machine.domains[dom].fifo
+        if fifo is not None and fifo.drops(port, vcpu):
+            if provocation is not None and provocation.send is not None:
+                self.truth.dropped(provocation.send)
+            return
+        if provocation is not None:
+            self.truth.set_pending(dom, port, provocation)
+        if not masked and not (was and fifo is None):
+            self.truth.announced(dom, vcpu, port)
 
     def _kick(self, dom: int, vcpu: int, pcpu: "Pcpu") -> None:
         """Send the event-check IPI to a vCPU that runs elsewhere."""

@@ -285,6 +285,7 @@ class Kernel(ABC):
         """Set the mask bit."""
         bits.mask(self.domain, port)
         self.current.emit(Kind.MASK, port)
+        self.lab.hypervisor.truth.silenced(self.dom, port)
 
     def clear(self, port: int) -> None:
         """Clear the pending bit."""

@@ -15,6 +15,7 @@ from evtrace.guest.unmask import unmask_memory
 from evtrace.timeline import Kind
 from evtrace.tracer.emulator.kernel import Kernel
 from evtrace.tracer.emulator.steps import Task
+from evtrace.verdicts import EoiDelay
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, Virq
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ HZ: Final = 250
 """Jiffies a second."""
 SPURIOUS_THRESHOLD: Final = 1
 """Spurious events in a row that are not punished."""
+LOOP_CHECK: Final = 256
+"""Events of an upcall after which it looks how long it has lasted."""
+LOOP_JIFFIES: Final = 2
+"""An upcall that lasts longer puts the ends of further events off (event_loop_timeout)."""
+DEFERRED_JIFFIES: Final = 10
+"""By so much (event_eoi_delay)."""
 EOI_SPURIOUS: Final = 1
 """XEN_EOI_FLAG_SPURIOUS."""
 
@@ -48,6 +55,16 @@ class MaskReason(Enum):
 
 
 @dataclass(slots=True)
+class _EventLoop:
+    """An upcall, as long as it lasts."""
+
+    events: int = 0
+    ends: int | None = None
+    """TSC from which it has lasted too long."""
+    defers: bool = False
+
+
+@dataclass(slots=True)
 class Irq:
     """An irq and the port behind it (struct irq_info)."""
 
@@ -63,6 +80,8 @@ class Irq:
     """Handlers of it that run now, by IRQD_IRQ_INPROGRESS."""
     spurious: int = 0
     """Events in a row in which the driver found no work."""
+    deferred_in: _EventLoop | None = None
+    """The upcall whose last events are to be ended late, if this was one of them."""
 
 
 class Linux(Kernel):
@@ -81,6 +100,7 @@ class Linux(Kernel):
         self._irqs: dict[int, Irq] = {}
         self._by_port: dict[int, Irq] = {}
         self._resched: dict[int, int] = {}  # vCPU -> irq of its reschedule IPI
+        self._loops: dict[int, _EventLoop] = {}  # by vCPU
         self.clears = True
         self.unmasks = True
         self.guards_active = True
@@ -272,11 +292,23 @@ class Linux(Kernel):
         irq.spurious = irq.spurious + 1 if spurious else 0
         if spurious:
             self.lab.hypervisor.truth.no_work(self.dom, irq.port)
-        excess = irq.spurious - 1 - SPURIOUS_THRESHOLD
-        if excess < 0:
-            yield self._end_of_interrupt(irq)
+        jiffies = self._eoi_delay(cpu, irq)
+        if jiffies:
+            cpu.spawn(self._delayed_eoi(irq, jiffies))
         else:
-            cpu.spawn(self._delayed_eoi(irq, min(1 << excess, HZ)))
+            yield self._end_of_interrupt(irq)
+
+    def _eoi_delay(self, cpu: "VirtualCpu", irq: Irq) -> int:
+        """Give the jiffies by which the end of an event is put off."""
+        truth = self.lab.hypervisor.truth
+        excess = irq.spurious - 1 - SPURIOUS_THRESHOLD
+        if excess >= 0:
+            truth.delayed(self.dom, irq.port, EoiDelay.LATEEOI_DELAYED)
+            return min(1 << excess, HZ)
+        if irq.deferred_in is not None and irq.deferred_in is self._loops.get(cpu.number):
+            truth.delayed(self.dom, irq.port, EoiDelay.LOOP_DEFERRED)
+            return DEFERRED_JIFFIES
+        return 0
 
     def _delayed_eoi(self, irq: Irq, jiffies: int) -> Task:
         yield self.sleep(jiffies / HZ)
@@ -313,6 +345,24 @@ class Linux(Kernel):
 
     # Upcalls
 
+    def upcall(self, cpu: "VirtualCpu") -> Task:
+        """Handle an upcall, and watch how long it lasts."""
+        self._loops[cpu.number] = _EventLoop()
+        yield super().upcall(cpu)
+        del self._loops[cpu.number]
+
+    def _watch_loop(self, cpu: "VirtualCpu", irq: Irq) -> None:
+        """Count an event; after too long a time let its end, and those after it, be put off."""
+        loop = self._loops[cpu.number]
+        loop.events += 1
+        if not loop.defers and not loop.events % LOOP_CHECK:
+            if loop.ends is None:
+                profile = self.lab.costs.profile
+                loop.ends = cpu.now + profile.cycles(LOOP_JIFFIES * 1_000_000_000 // HZ)
+            else:
+                loop.defers = cpu.now > loop.ends
+        irq.deferred_in = loop if loop.defers else None
+
     def handle_port(self, cpu: "VirtualCpu", port: int) -> Task:
         """Acknowledge an event and run its handler (handle_irq_for_port, then the irq's flow)."""
         irq = self._by_port.get(port)
@@ -320,6 +370,7 @@ class Linux(Kernel):
             return
         if irq.is_active and self.guards_active:
             return
+        self._watch_loop(cpu, irq)
         if irq.late_eoi:
             irq.is_active = True
             yield self._mask(irq, MaskReason.EOI_PENDING)

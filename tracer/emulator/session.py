@@ -134,8 +134,7 @@ class Session:
             self._fact(FactKey.FORM, dom, int(domain.form.name is FormName.FIFO))
             self._text(TextPurpose.DOMAIN_NAME, dom, lab.names[dom])
         self._cover(start, end)
-        masked, lost = lab.hypervisor.pending_at_end()
-        lab.hypervisor.truth.finish(masked, lost)
+        lab.hypervisor.truth.finish(lab.hypervisor.ports_at_end())
         lab.recorder.stop()
 
     def _cover(self, start: int, end: int) -> None:

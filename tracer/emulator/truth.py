@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, NamedTuple
 
-from evtrace.verdicts import Cause, ContributionKind, Fate, UpcallVerdict
+from evtrace.verdicts import Cause, ContributionKind, EoiDelay, Fate, UpcallVerdict
 from evtrace.xen.abi import PortState
 
 SCHEMA = "evtrace-truth/1"
@@ -28,6 +28,17 @@ class SentEvent:
     vcpu: int
     port: int
     tsc: int
+
+
+class PortAtEnd(NamedTuple):
+    """An open port at the end of a run."""
+
+    vcpu: int
+    masked: bool
+    has_word: bool
+    """False: FIFO, and the guest has given no event word for it."""
+    lost: bool
+    """A fault has cut it off."""
 
 
 class Provocation(NamedTuple):
@@ -53,6 +64,8 @@ class _Book:
     last: "_Run | None" = None
     repeats: bool = False
     """A fault of the guest runs the handler once more."""
+    announced: bool = False
+    """An upcall has to find what is pending."""
     freed_by: int | None = None
     """vCPU that is freeing its irq."""
 
@@ -80,6 +93,7 @@ class _Run:
     cause: Cause
     provocations: list[Provocation]
     no_work: bool = False
+    delay: EoiDelay | None = None
 
 
 class Truth:
@@ -125,6 +139,10 @@ class Truth:
             self._settle(send, Fate.DROP_UNBOUND)
         else:
             self._settle(send, Fate.XEN_CONSUMER)
+
+    def dropped(self, send: SentEvent) -> None:
+        """Settle a send for a vCPU without FIFO control block."""
+        self._settle(send, Fate.DROP_NO_CONTROL_BLOCK)
 
     def lost(self, send: SentEvent) -> None:
         """Settle a send that a fault has lost."""
@@ -177,6 +195,11 @@ class Truth:
     def announced(self, dom: int, vcpu: int, port: int) -> None:
         """Note that a port's event was announced to a vCPU."""
         self._announced.setdefault((dom, vcpu), set()).add(port)
+        self._book(dom, port).announced = True
+
+    def silenced(self, dom: int, port: int) -> None:
+        """Note that a guest masked a port, or took it off its queue."""
+        self._book(dom, port).announced = False
 
     def asserted(self, dom: int, vcpu: int, why: UpcallVerdict) -> None:
         """Note that Xen makes an upcall without an event."""
@@ -192,6 +215,7 @@ class Truth:
     def consumed(self, dom: int, vcpu: int, port: int) -> None:
         """Note that a vCPU took a port off its queue."""
         self._upcalls[dom, vcpu].ports.add(port)
+        self.silenced(dom, port)
 
     def upcall_exit(self, dom: int, vcpu: int, is_pending: Callable[[int], bool]) -> None:
         """Note that it returned from it; say why no handler ran in it, if none did."""
@@ -248,7 +272,13 @@ class Truth:
         if run is not None:
             run.no_work = True
 
-    def finish(self, masked: "dict[Channel, bool]", lost: set[Channel]) -> None:
+    def delayed(self, dom: int, port: int, why: EoiDelay) -> None:
+        """Note that the end of the last run's event is put off."""
+        run = self._book(dom, port).last
+        if run is not None:
+            run.delay = why
+
+    def finish(self, ports: "dict[Channel, PortAtEnd]") -> None:
         """Settle what the end of the run left open and write the summary."""
         for channel, book in self._books.items():
             self._write_run(book.last)
@@ -257,7 +287,7 @@ class Truth:
                     self._settle(provocation.send, Fate.PENDING_AT_END)
             for provocation in book.pending:
                 if provocation.send is not None:
-                    self._settle(provocation.send, _fate_at_end(channel, masked, lost))
+                    self._settle(provocation.send, self._fate_at_end(channel, ports, book))
         doms = sorted(self._upcall_counts)
         self._write(
             {
@@ -266,6 +296,19 @@ class Truth:
                 "empty_upcalls": {f"d{dom}": self._empty_upcalls[dom] for dom in doms},
             }
         )
+
+    def _fate_at_end(
+        self, channel: Channel, ports: "dict[Channel, PortAtEnd]", book: _Book
+    ) -> Fate:
+        port = ports.get(channel)
+        if port is None or (port.masked and port.has_word):
+            return Fate.HELD_MASKED
+        if not port.has_word:
+            return Fate.HELD_NO_WORD
+        if port.lost:
+            return Fate.LOST
+        is_quiet = (channel[0], port.vcpu) not in self._upcalls
+        return Fate.NOT_ANNOUNCED if is_quiet and not book.announced else Fate.PENDING_AT_END
 
     def _counts(self) -> dict[str, int]:
         counts = {f"cause.{cause}": count for cause, count in self._causes.items()}
@@ -320,6 +363,7 @@ class Truth:
                 "tsc": run.tsc,
                 "cause": run.cause,
                 "no_work": run.no_work,
+                "delay": run.delay,
                 "provoked_by": provocations,
             }
         )
@@ -361,9 +405,3 @@ def _taken_elsewhere(book: _Book, vcpu: int, upcall: _Upcall | None) -> bool:
     if book.running.keys() - {vcpu}:
         return True
     return bool(upcall and last and last.vcpu != vcpu and last.step > upcall.step)
-
-
-def _fate_at_end(channel: Channel, masked: dict[Channel, bool], lost: set[Channel]) -> Fate:
-    if masked.get(channel, True):
-        return Fate.HELD_MASKED
-    return Fate.LOST if channel in lost else Fate.PENDING_AT_END

@@ -30,6 +30,7 @@ def netfront(
     rate: int = 50_000,
     split: bool = False,
     fixed: bool = False,
+    halves: bool = False,
 ) -> None:
     """Half of the interrupts find no work: the transmit path has taken the responses itself.
 
@@ -38,13 +39,14 @@ def netfront(
     rate: packets a second, at most.
     split: receiving has a channel of its own.
     fixed: only the interrupt takes responses.
+    halves: of one channel, each direction says by itself whether there was work.
     """
     dom0 = lab.domain("dom0", 0)
     dom_u = lab.domain("domU", vcpus=2)
     offer, connected = lab.mailbox(), lab.mailbox()
     device = _Device()
     burst, rate = max(1, burst), max(1, rate)
-    front = _Front(dom_u, device, polls=not fixed)
+    front = _Front(dom_u, device, polls=not fixed, halves=halves)
     lab.total = packets
     lab.start(dom_u, front.connect(offer, split=split))
     lab.start(dom0, _Back(dom0, device).connect(offer, connected, dom_u.dom))
@@ -66,14 +68,21 @@ class _Device:
         return self.requests.prod - self.responses.cons >= _RING_SIZE
 
 
-def _serving(linux: "Linux", *parts: "Callable[[], Task]") -> "Handler":
-    """Make a late-EOI handler of parts that each give how much work they have found."""
+def _serving(linux: "Linux", *parts: "Callable[[], Task]", halves: bool = False) -> "Handler":
+    """Make a late-EOI handler of parts that each give how much work they have found.
+
+    `halves`: each of them ends the event, as netback's two did before the fix of 2021.
+    """
 
     def handle(irq: int) -> "Task":
         found = 0
         for part in parts:
-            found += yield part()
-        yield linux.xen_irq_lateeoi(irq, spurious=not found)
+            count = yield part()
+            found += count
+            if halves:
+                yield linux.xen_irq_lateeoi(irq, spurious=not count)
+        if not halves:
+            yield linux.xen_irq_lateeoi(irq, spurious=not found)
 
     return handle
 
@@ -81,10 +90,11 @@ def _serving(linux: "Linux", *parts: "Callable[[], Task]") -> "Handler":
 class _Front:
     """The front end, after drivers/net/xen-netfront.c before and after its fix of 2025."""
 
-    def __init__(self, linux: "Linux", device: _Device, *, polls: bool) -> None:
+    def __init__(self, linux: "Linux", device: _Device, *, polls: bool, halves: bool) -> None:
         self._linux = linux
         self._device = device
         self._polls = polls
+        self._halves = halves
         self._irq = 0
         self._is_stopped = False
         self._has_room = Completion()
@@ -101,7 +111,7 @@ class _Front:
 
     def _open(self, name: str, *parts: "Callable[[], Task]") -> "Task":
         port = yield self._linux.alloc_unbound(0)
-        handler = _serving(self._linux, *parts)
+        handler = _serving(self._linux, *parts, halves=self._halves)
         return (yield self._linux.bind_evtchn_to_irqhandler(port, handler, name, late_eoi=True))
 
     def send(self, connected: "Mailbox", packets: int, burst: int, pause: float) -> "Task":

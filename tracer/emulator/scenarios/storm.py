@@ -1,6 +1,6 @@
 """A storm of events (XSA-332): a front end that notifies without having anything to say."""
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, NamedTuple
 
 from evtrace.tracer.emulator.ring import Lane
 
@@ -9,16 +9,22 @@ if TYPE_CHECKING:
     from evtrace.tracer.emulator.linux import Linux
     from evtrace.tracer.emulator.steps import Task
 
-_SENDS_PER_REQUEST: Final = 250
-"""Now and then the front end does have something to say."""
-_SERVE_NS: Final = 2_000
 
-
-def storm(lab: "Lab", *, events: int = 500, gap: int = 200, lateeoi: bool = True) -> None:
+def storm(
+    lab: "Lab",
+    *,
+    events: int = 500,
+    gap: int = 200,
+    every: int = 250,
+    serve: int = 2,
+    lateeoi: bool = True,
+) -> None:
     """Storm dom0 with events that bring no work; late EOI makes it look ever more rarely.
 
     events: how many it sends.
     gap: microseconds between two of them.
+    every: so many sends bring one request; 1: there is always work.
+    serve: microseconds that dom0 takes whenever it looks.
     lateeoi: no: an irq as before the fix, whose handler runs for every event.
     """
     dom0 = lab.domain("dom0", 0)
@@ -26,29 +32,40 @@ def storm(lab: "Lab", *, events: int = 500, gap: int = 200, lateeoi: bool = True
     offer, connected = lab.mailbox(), lab.mailbox()
     requests = Lane()
     lab.total = events
-    lab.start(dom_u, _flood(dom_u, requests, offer, connected, events, gap))
-    lab.start(dom0, _Back(dom0, requests, lateeoi=lateeoi).connect(offer, connected, dom_u.dom))
+    flood = _Flood(events, gap * 1_000, max(1, every))
+    back = _Back(dom0, requests, serve * 1_000, lateeoi=lateeoi)
+    lab.start(dom_u, _send(dom_u, requests, offer, connected, flood))
+    lab.start(dom0, back.connect(offer, connected, dom_u.dom))
 
 
-def _flood(
-    linux: "Linux", requests: Lane, offer: "Mailbox", connected: "Mailbox", events: int, gap: int
+class _Flood(NamedTuple):
+    """What the front end sends."""
+
+    events: int
+    gap_ns: int
+    every: int
+
+
+def _send(
+    linux: "Linux", requests: Lane, offer: "Mailbox", connected: "Mailbox", flood: _Flood
 ) -> "Task":
     port = yield linux.alloc_unbound(0)
     offer.put(port)
     yield connected.get(linux)
-    for number in range(1, events + 1):
-        if not number % _SENDS_PER_REQUEST:
+    for number in range(1, flood.events + 1):
+        if not number % flood.every:
             requests.push(1)
         yield linux.send(port)
         linux.lab.done += 1
-        yield gap * 1_000
+        yield flood.gap_ns
 
 
 class _Back:
     """The back end under attack: it looks for requests whenever it is notified."""
 
-    def __init__(self, linux: "Linux", requests: Lane, *, lateeoi: bool) -> None:
+    def __init__(self, linux: "Linux", requests: Lane, serve_ns: int, *, lateeoi: bool) -> None:
         self._linux = linux
+        self._serve_ns = serve_ns
         self._requests = requests
         self._lateeoi = lateeoi
 
@@ -62,6 +79,6 @@ class _Back:
 
     def _handle(self, irq: int) -> "Task":
         count = self._requests.take()
-        yield _SERVE_NS * max(1, count)
+        yield self._serve_ns
         if self._lateeoi:
             yield self._linux.xen_irq_lateeoi(irq, spurious=not count)
