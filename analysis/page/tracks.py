@@ -231,7 +231,7 @@ def _logs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told(column: str) -> pl.Expr:
-    """Keep the first texts of a column that differ; what each of a million says is too much."""
+    """Keep so many different texts of a column; what each of a million says is too much."""
     return pl.when(pl.col(column).rank("dense") <= MAX_TEXTS).then(column).alias(column)
 
 
