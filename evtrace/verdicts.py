@@ -62,12 +62,16 @@ UNPROVOKED_CAUSES = frozenset(
 
 @unique
 class Route(StrEnum):
-    """How an event reached its handler, whatever its cause."""
+    """How an event reached its handler, or its poller, whatever its cause."""
 
     UNMASK_RESEND = "UNMASK_RESEND"
     """It was set while the port was masked and delivered by the unmask."""
     FIFO_OLD_QUEUE = "FIFO_OLD_QUEUE"
     """It was linked on a vCPU's queue before bind_vcpu moved the port, and delivered from there."""
+    UPCALL_COALESCED = "UPCALL_COALESCED"
+    """It came while its vCPU was in an upcall, which took it, too: it has none of its own."""
+    POLL_WAKE = "POLL_WAKE"
+    """It woke a vCPU that slept in SCHEDOP_poll: no upcall, no handler. A send has it, no run."""
 
 
 @unique
@@ -253,6 +257,8 @@ class Send:
     """When the sender made the call; it takes effect at `tsc` or later."""
     polled_seq: int | None = None
     """The record in which a poller took it, and no handler ran."""
+    routes: tuple[Route, ...] = ()
+    """Of a send that no run answers; what a run answers has the run's."""
 
     @property
     def taken_seq(self) -> int | None:
@@ -474,23 +480,23 @@ def sends_schema() -> "pl.Schema":
     """Columns of the table of sends; one row a `Send`."""
     import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
 
-    return pl.Schema(
-        {
-            "seq": pl.UInt64,
-            "dom": pl.UInt16,
-            "vcpu": pl.UInt16,
-            "port": pl.UInt32,
-            "to_dom": pl.UInt16,
-            "to_port": pl.UInt32,
-            "tsc": pl.Int64,
-            "tsc_hi": pl.Int64,
-            "rc": pl.Int32,
-            "fate": pl.String,
-            "reason": pl.String,
-            "run_seq": pl.UInt64,
-            "entered_tsc": pl.Int64,
-        },
-    )
+    columns: dict[str, pl.DataType | type[pl.DataType]] = {
+        "seq": pl.UInt64,
+        "dom": pl.UInt16,
+        "vcpu": pl.UInt16,
+        "port": pl.UInt32,
+        "to_dom": pl.UInt16,
+        "to_port": pl.UInt32,
+        "tsc": pl.Int64,
+        "tsc_hi": pl.Int64,
+        "rc": pl.Int32,
+        "fate": pl.String,
+        "reason": pl.String,
+        "run_seq": pl.UInt64,
+        "entered_tsc": pl.Int64,
+        "routes": pl.List(pl.String),
+    }
+    return pl.Schema(columns)
 
 
 def upcalls_schema() -> "pl.Schema":

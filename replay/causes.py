@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from evtrace.replay.tokens import Token
-from evtrace.verdicts import Cause, ContributionKind, Route
+from evtrace.verdicts import Cause, ContributionKind, Route, Run
 from evtrace.xen.abi import PortState
 
 
@@ -125,14 +125,23 @@ def _raised(kinds: set[ContributionKind], token: Token) -> Verdict:
     return Verdict(cause, text, f"inferred({inferred})" if inferred else "observed")
 
 
-def routes(token: Token, run_vcpu: int, home: tuple[int, int] | None) -> tuple[Route, ...]:
+def routes(token: Token, run: Run, home: tuple[int, int] | None) -> tuple[Route, ...]:
     """Say how the event travelled; `home` is (vcpu, priority) of the port when the handler ran."""
     found = []
     if token.resent:
         found.append(Route.UNMASK_RESEND)
     if token.queue is not None and home is not None and token.queue != home:
-        moved = token.queue[0] == run_vcpu != home[0]
+        moved = token.queue[0] == run.vcpu != home[0]
         reprioritised = token.queue[0] == home[0] and token.queue[1] != home[1]
         if moved or reprioritised:
             found.append(Route.FIFO_OLD_QUEUE)
+    if _came_during_upcall(token, run):
+        found.append(Route.UPCALL_COALESCED)
     return tuple(found)
+
+
+def _came_during_upcall(token: Token, run: Run) -> bool:
+    """Tell whether all of it came after the upcall had begun, as exactly as clocks are joined."""
+    if run.upcall_tsc is None or not token.parts:
+        return False
+    return token.parts[0][0].tsc > run.upcall_tsc + (run.tsc_hi - run.tsc)

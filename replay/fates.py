@@ -8,7 +8,7 @@ from evtrace.replay.habits import Habits
 from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
 from evtrace.timeline import RecordClass
 from evtrace.tracefile.coverage import CoverageMap
-from evtrace.verdicts import Contribution, Fate, Send
+from evtrace.verdicts import Contribution, Fate, Route, Send
 
 LATER_UPCALLS = 2
 """An upcall that starts after the event scans for it; the next proves that it was passed over."""
@@ -74,6 +74,8 @@ class Fates:
             elif send is not None:
                 send.fate, send.reason = fate, "taken by a poller, which cleared the bit itself"
                 send.polled_seq = taken.seq
+                first = fate is Fate.DELIVERED
+                send.routes = (Route.POLL_WAKE,) if taken.woke and first else ()
             fate = Fate.COALESCED
 
     def closed(self, channel: Channel, taken: Consumption | None, why: str) -> None:

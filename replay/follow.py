@@ -181,6 +181,7 @@ class Follow:
             if row.dom != IDLE_DOMAIN:
                 self._clocks.scheduled(row)
                 self._delivery.scheduled(row)
+                self._runs.pollers.scheduled(row)
             return True
         if row.kind == Kind.LOST:
             self._records_lost(row)
@@ -190,6 +191,7 @@ class Follow:
         if row.kind == Kind.HYPERCALL and row.op in OTHER_HYPERCALLS:
             if row.op == HYPERVISOR_sched_op:
                 self._delivery.polls(row)
+                self._runs.pollers.polls(row)
             else:
                 self._runs.upcalls.hypercall(row)
             return True

@@ -92,6 +92,7 @@ class Results:
             if send.fate is not Fate.SEND_INVALID or not (send.rc or 0) < 0:
                 send.fate, send.reason = Fate.UNKNOWN, reason
                 send.run_seq = send.polled_seq = None
+                send.routes = ()
         unknown = UpcallVerdict.UNKNOWN
         self.empty = [replace(up, verdict=unknown, reason=reason) for up in self.empty]
         counts = self.empty_upcalls.items()

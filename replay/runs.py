@@ -6,6 +6,7 @@ from evtrace.replay.delivery import Delivery
 from evtrace.replay.fates import Fates
 from evtrace.replay.findings import Findings
 from evtrace.replay.habits import Habits
+from evtrace.replay.pollers import Pollers
 from evtrace.replay.results import Results
 from evtrace.replay.snapshots import SeenDomain
 from evtrace.replay.tokens import Channel, Consumption, Token, TokenBook
@@ -53,6 +54,7 @@ class Runs:
         self._bound: dict[Channel, int] = {}
         self._last_run: dict[Channel, Run] = {}
         self._work = Work(coverage)
+        self.pollers = Pollers(coverage)
         self.upcalls = Upcalls(belief, coverage, results, self._last_run.get)
         self._fates = Fates(belief, coverage, tokens, self._habits, self.upcalls.__contains__)
         self.previous: Run | None = None
@@ -167,7 +169,9 @@ class Runs:
         elif waiting is not None:
             token.parts[:0] = waiting.token.parts
         by_poller = self._outside_upcalls(channel[0], vcpu, row.tsc_lo)
-        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller, row.seq)
+        woke = by_poller and bool(token.parts)
+        woke = woke and self.pollers.woken_by((channel[0], vcpu), token.parts[0][0])
+        self._consumed[channel] = Consumption(token, row.tsc_lo, by_poller, row.seq, woke)
 
     def _clear(self, channel: Channel, tsc: int) -> None:
         """Take the event out of the model; off its queue, too, unless records show that apart.
@@ -193,6 +197,7 @@ class Runs:
         self._end_upcall(where, row.tsc_lo)
         self.upcalls.enter(where, row)
         self._fates.upcall(*where)
+        self.pollers.upcall(where)
         self._belief.upcall(*where)
 
     def upcall_exit(self, row: Row) -> None:
@@ -334,7 +339,7 @@ class Runs:
             seq, tsc = self._left_over[channel]
             self._habits.kept_over_close(channel, seq, tsc, run)
         self._left_over.pop(channel, None)
-        run.routes = routes(token, run.vcpu, self._belief.home(channel))
+        run.routes = routes(token, run, self._belief.home(channel))
         cleared = self._earliest_clearing(run) if unseen_clearing else consumption.tsc
         self._tokens.answer(
             channel, token, run, since if gap else cleared, cleared_unseen=unseen_clearing

@@ -40,6 +40,8 @@ class Consumption:
     """No upcall ran on that vCPU: the guest polls, and no handler is to come."""
     seq: int | None = None
     """The record of the clearing, where it was seen."""
+    woke: bool = False
+    """Its first event woke the poller from SCHEDOP_poll."""
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from evtrace.timeline import Kind
 from evtrace.tracer.emulator.catalogue import find_scenario, list_scenarios
 from evtrace.tracer.emulator.lab import Lab, Settings
 from evtrace.tracer.emulator.session import record
+from evtrace.verdicts import Route
 from evtrace.xen.abi import FormName
 
 Json = dict[str, object]
@@ -90,9 +91,10 @@ def _compare_sends(results: Results, entries: dict[int, int], truth: Truth) -> I
     for key in sorted(sends.keys() ^ truth.sends.keys(), key=lambda key: key[1]):
         yield f"send on {key[0]} at {key[1]}: only in {'report' if key in sends else 'truth'}"
     for key in sorted(sends.keys() & truth.sends.keys(), key=lambda key: key[1]):
-        found, expected = str(sends[key].fate), truth.sends[key]["fate"]
-        if found != expected:
-            reason = sends[key].reason
+        true, woke = truth.sends[key], Route.POLL_WAKE in sends[key].routes
+        found, expected = str(sends[key].fate), true["fate"]
+        if (found, woke) != (expected, true["poll_wake"]):
+            reason = f"{sends[key].reason}; {sends[key].routes}"
             yield f"send on {key[0]} at {key[1]}: {found}, in truth {expected} ({reason})"
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from evtrace.timeline import Kind, RecordClass
-from evtrace.verdicts import Cause, Fate
-from evtrace.xen.abi import DOMID_SELF, EvtchnOp
+from evtrace.timeline import Kind, RecordClass, Runstate
+from evtrace.verdicts import Cause, Fate, Route
+from evtrace.xen.abi import DOMID_SELF, EvtchnOp, HYPERVISOR_sched_op
 from tests.timeline_builder import connected
 
 KICKER = 2  # d0:2, an IPI
@@ -150,3 +150,51 @@ def test_an_upcall_of_a_destroyed_domain_is_not_empty():
     script.add(41, Kind.UPCALL_EXIT, 1)
 
     assert script.replay().empty_upcalls[1] == 1
+
+
+def slept(*, kick_at, wakes_at=30, upcall_at=None):
+    """d0v1 sleeps in SCHEDOP_poll from 12 until `wakes_at` and takes the kick at 40."""
+    script = connected()
+    script.add(10, Kind.HYPERCALL, 0, 1, op=HYPERVISOR_sched_op, a0=3)
+    script.add(12, Kind.RUNSTATE, 0, 1, op=Runstate.RUNNING << 4 | Runstate.BLOCKED)
+    script.send(kick_at, kick_at + 1, KICKER)
+    script.add(wakes_at, Kind.RUNSTATE, 0, 1, op=Runstate.BLOCKED << 4 | Runstate.RUNNABLE)
+    if upcall_at is not None:
+        script.add(upcall_at, Kind.UPCALL_ENTER, 0, 1)
+        script.add(upcall_at + 1, Kind.UPCALL_EXIT, 0, 1)
+    script.add(40, Kind.CLEAR, 0, 1, port=KICKER)
+    return script
+
+
+def test_a_kick_wakes_who_sleeps_in_a_poll():
+    (send,) = slept(kick_at=20).replay().sends
+
+    assert (Fate.DELIVERED, (Route.POLL_WAKE,)) == (send.fate, send.routes)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        slept(kick_at=5),  # it was there before the vCPU polled
+        slept(kick_at=35),  # the poll had timed out
+        slept(kick_at=20, upcall_at=32),  # an upcall may have ended it
+    ],
+)
+def test_a_kick_that_woke_nobody(script):
+    (send,) = script.replay().sends
+
+    assert (Fate.DELIVERED, ()) == (send.fate, send.routes)
+
+
+@pytest.mark.parametrize("missing", [RecordClass.SCHED, RecordClass.HYPERCALL])
+def test_without_the_schedulers_records_nobody_is_known_to_sleep(missing):
+    (send,) = slept(kick_at=20).replay((0, missing)).sends
+
+    assert (Fate.DELIVERED, ()) == (send.fate, send.routes)
+
+
+def test_only_the_first_kick_wakes():
+    script = slept(kick_at=20)
+    script.send(25, 26, KICKER)
+
+    assert [(Route.POLL_WAKE,), ()] == [send.routes for send in script.replay().sends]

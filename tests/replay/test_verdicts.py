@@ -456,3 +456,23 @@ def test_a_send_to_a_port_that_is_closed_with_all_others(ends):
 
     assert send.fate is Fate.CLOSED
     assert ends in send.reason
+
+
+@pytest.mark.parametrize(("sent", "routes"), [(15, ()), (22, (Route.UPCALL_COALESCED,))])
+def test_an_event_that_an_upcall_under_way_takes(sent, routes):
+    script = connected()
+    script.add(20, Kind.UPCALL_ENTER)
+    script.send(sent, sent + 1, 1, dom=1)
+    script.add(30, Kind.CLEAR, port=1)
+    script.add(31, Kind.HANDLER_ENTER, port=1, irq=101)
+
+    assert only_run(script.replay()).routes == routes
+
+
+def test_without_upcalls_captured_none_is_under_way():
+    script = connected()
+    script.send(22, 23, 1, dom=1)
+    script.add(30, Kind.CLEAR, port=1)
+    script.add(31, Kind.HANDLER_ENTER, port=1, irq=101)
+
+    assert only_run(script.replay((0, RecordClass.UPCALL))).routes == ()

@@ -44,6 +44,7 @@ class Hypervisor:
         """Set by an injected fault: the send that is being executed does not reach its port."""
         self._lab = lab
         self._cpus: dict[tuple[int, int], VirtualCpu] = {}
+        self._pollers: set[tuple[int, int]] = set()
 
     def add(self, cpu: "VirtualCpu") -> None:
         """Know a vCPU by its domain and number."""
@@ -146,7 +147,9 @@ class Hypervisor:
     def poll(self, cpu: "VirtualCpu", ports: Sequence[int], deadline: int | None) -> Answer:
         """SCHEDOP_poll, up to the TSC `deadline`."""
         answer = self.machine.sched_poll(cpu.dom, cpu.number, ports)
+        self.truth.polls(cpu.dom, cpu.number)
         if answer.out == (1,):
+            self._pollers.add((cpu.dom, cpu.number))
             cpu.poll_ends = deadline
             if deadline is not None:
                 due = max(deadline, self._lab.engine.now)
@@ -230,17 +233,19 @@ class Hypervisor:
 
     def _settle(self, pcpu: "Pcpu", provocation: Provocation | None) -> bool:
         """Let the effects of the last step happen; tell whether an event reached a guest's port."""
-        reached = False
+        reached, masked_port = False, None
         for effect in self.machine.take_effects():
             kind = effect[0]
             if kind == EffectKind.SET_PENDING:
                 reached = True
+                masked_port = effect[3] if effect[5] else None
                 self._note_event(effect, provocation)
             elif self.loses(effect):
                 continue
             elif kind == EffectKind.UPCALL and effect[3]:
                 self._kick(effect[1], effect[2], pcpu)
             elif kind == EffectKind.WAKE:
+                self._note_wake(effect, masked_port)
                 self._lab.scheduler.wake(self._cpus[effect[1], effect[2]], pcpu)
         return reached
 
@@ -256,6 +261,14 @@ class Hypervisor:
             self.truth.set_pending(dom, port, provocation)
         if not masked and not (was and fifo is None):
             self.truth.announced(dom, vcpu, port)
+
+    def _note_wake(self, effect: Effect, masked_port: int | None) -> None:
+        """Keep the truth's books on a poller that a masked port wakes."""
+        _, dom, vcpu = effect
+        if (dom, vcpu) in self._pollers:
+            self._pollers.discard((dom, vcpu))
+            if masked_port is not None:
+                self.truth.poll_ends(dom, vcpu, masked_port)
 
     def _kick(self, dom: int, vcpu: int, pcpu: "Pcpu") -> None:
         """Send the event-check IPI to a vCPU that runs elsewhere."""

@@ -112,6 +112,7 @@ class Truth:
         self._empty_upcalls: Counter[int] = Counter()
         self._announced: dict[tuple[int, int], set[int]] = {}
         self._asserted: dict[tuple[int, int], UpcallVerdict] = {}
+        self._poll_ended_by: dict[tuple[int, int], int] = {}  # (dom, vCPU) -> port
 
     def start(self, file: IO[str] | None, facts: dict[str, object]) -> None:
         """Write what follows to `file`, if there is one."""
@@ -155,7 +156,16 @@ class Truth:
         if (dom, vcpu) in self._upcalls:
             book.taken += pending
         else:
-            self._answer(pending, None)
+            woke = self._poll_ended_by.pop((dom, vcpu), None) == port
+            self._answer(pending, None, poll_wake=woke)
+
+    def polls(self, dom: int, vcpu: int) -> None:
+        """Note that a vCPU calls SCHEDOP_poll."""
+        self._poll_ended_by.pop((dom, vcpu), None)
+
+    def poll_ends(self, dom: int, vcpu: int, port: int) -> None:
+        """Note that an event of a masked port wakes a vCPU from its poll."""
+        self._poll_ended_by[dom, vcpu] = port
 
     def left_set(self, dom: int, port: int) -> None:
         """Note that a guest takes a port's event for its handler and leaves the bit set."""
@@ -253,12 +263,15 @@ class Truth:
         )
         self._answer(provocations, run)
 
-    def _answer(self, provocations: list[Provocation], run: _Run | None) -> None:
-        """Settle the sends that a run took, or a poller."""
+    def _answer(
+        self, provocations: list[Provocation], run: _Run | None, *, poll_wake: bool = False
+    ) -> None:
+        """Settle the sends that a run took, or a poller, whom the first has woken or not."""
         fate = Fate.DELIVERED
         for provocation in provocations:
             if provocation.send is not None:
-                self._settle(provocation.send, fate, run)
+                woke = poll_wake and fate is Fate.DELIVERED
+                self._settle(provocation.send, fate, run, poll_wake=woke)
             if provocation.kind is not ContributionKind.BEFORE:
                 fate = Fate.COALESCED
 
@@ -324,7 +337,9 @@ class Truth:
 
     # Lines
 
-    def _settle(self, send: SentEvent, fate: Fate, run: _Run | None = None) -> None:
+    def _settle(
+        self, send: SentEvent, fate: Fate, run: _Run | None = None, *, poll_wake: bool = False
+    ) -> None:
         self._fates[fate] += 1
         if self._file is None:
             return
@@ -333,6 +348,7 @@ class Truth:
             "vcpu": send.vcpu,
             "tsc": send.tsc,
             "fate": fate,
+            "poll_wake": poll_wake,
         }
         if run is not None:
             line["run"] = {"port": f"d{run.dom}:{run.port}", "tsc": run.tsc}
