@@ -1,7 +1,6 @@
 """The tables of a report, in their order, and when each is listed."""
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
 
 import polars as pl
 
@@ -9,17 +8,18 @@ from evtrace.analysis.channels import channels
 from evtrace.analysis.columns import NO_WORK, captured, counted, port_name
 from evtrace.analysis.latency import GroupBy, latencies
 from evtrace.analysis.notifications import held, rates, storms
+from evtrace.analysis.outliers.explained import Outliers
+from evtrace.analysis.outliers.waits import Frames
 from evtrace.analysis.placement import moved, placement
-from evtrace.analysis.spurious import by_kind, by_port, empty_upcalls
+from evtrace.analysis.spurious import Spurious, by_kind, by_port, empty_upcalls
+from evtrace.analysis.stock.analyse import StockReport
 from evtrace.analysis.tables import Table
 from evtrace.replay.results import Results
 from evtrace.timeline import RecordClass, class_names
 from evtrace.tracefile.coverage import CoverageMap
+from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.family import Timing
 from evtrace.verdicts import Cause
-
-if TYPE_CHECKING:
-    from evtrace.analysis.report import Report
 
 SELF_EXPLAINING = (Cause.VIRQ, Cause.PIRQ, Cause.IPI)
 """Runs of any other cause are listed one by one."""
@@ -33,14 +33,48 @@ TIMING_WORDS = {
 }
 
 
-def contents(report: "Report", moves: pl.DataFrame, group_by: GroupBy) -> list[Table]:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a report is made of."""
+
+    title: str
+    profile: str
+    """Name of the profile of Xen that the replay ran against."""
+    facts: Facts
+    coverage: CoverageMap
+    results: Results
+    frames: Frames
+    """Gives the timeline anew, in batches."""
+    end_tsc: int
+    """Host TSC of the trace's last record."""
+    stock: StockReport | None = None
+    """What Xen's own records tell; None where that was not asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What the tables are made of, filtered to what is asked about."""
+
+    source: Source
+    runs: pl.DataFrame
+    """`verdicts.runs_schema`, with the `device` that each irq is named for."""
+    sends: pl.DataFrame
+    moves: pl.DataFrame
+    stages: pl.DataFrame
+    """`latency.stage_times` of the runs."""
+    spurious: Spurious
+    outliers: Outliers | None
+    group_by: GroupBy
+
+
+def contents(of: Material) -> list[Table]:
     """Give the tables of a report in the order in which they are shown."""
-    source, runs, sends = report.source, report.runs, report.sends
+    source, runs, sends, moves = of.source, of.runs, of.sends, of.moves
     hz = source.facts.tsc_hz
     coverage = source.coverage
     told = [dom for dom in runs["dom"].unique() if RecordClass.CALL in coverage.classes(dom)]
     note = TIMING_WORDS[source.facts.timing]
-    channel_frame = channels(runs, sends, report.stages, coverage, hz, group_by)
+    channel_frame = channels(runs, sends, of.stages, coverage, hz, of.group_by)
     if hz is None:
         note = "The TSC's frequency is not known; no time can be given."
     return [
@@ -48,18 +82,18 @@ def contents(report: "Report", moves: pl.DataFrame, group_by: GroupBy) -> list[T
         _findings(source.results),
         _divergences(source.results),
         _timed("channels", _CHANNELS, channel_frame, f"{_WAY} {note}"),
-        _timed("latencies", "Latencies by stage", latencies(report.stages, hz, group_by), note),
+        _timed("latencies", "Latencies by stage", latencies(of.stages, hz, of.group_by), note),
         Table("ports", "Handler runs by port", _ports(runs, coverage)),
         Table("notable_runs", _NOTABLE, _notable(runs)),
-        Table("spurious", "Spurious, three kinds that are never added", by_kind(report.spurious)),
+        Table("spurious", "Spurious, three kinds that are never added", by_kind(of.spurious)),
         Table("empty_upcalls", "Empty upcalls (L1)", empty_upcalls(source.results)),
         _spurious_ports(by_port(runs, coverage, hz)),
-        *([] if hz is None else _notifications(report, hz)),
+        *([] if hz is None else _notifications(of, hz)),
         Table("held", _HELD, held(runs, sends, source.end_tsc, hz)),
         _placement(placement(runs, moves, told)),
         Table("moves", "Ports that bind_vcpu moved", moved(moves)),
         *(source.stock.tables if source.stock else []),
-        *([report.outliers.table, report.outliers.chains] if report.outliers else []),
+        *([of.outliers.table, of.outliers.chains] if of.outliers else []),
         Table("runs", "All handler runs", runs, listed=0),
         Table("sends", "All sends", sends, listed=0),
     ]
@@ -110,10 +144,10 @@ _RATES = "Notifications a second, on average and in the busiest 10 ms"
 _STORMS = "Storms: many sends, little work"
 
 
-def _notifications(report: "Report", tsc_hz: int) -> list[Table]:
+def _notifications(of: Material, tsc_hz: int) -> list[Table]:
     return [
-        Table("rates", _RATES, rates(report.sends, report.runs, tsc_hz)),
-        Table("storms", _STORMS, storms(report.sends, report.runs, tsc_hz)),
+        Table("rates", _RATES, rates(of.sends, of.runs, tsc_hz)),
+        Table("storms", _STORMS, storms(of.sends, of.runs, tsc_hz)),
     ]
 
 

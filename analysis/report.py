@@ -4,37 +4,14 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from evtrace.analysis.contents import contents
+from evtrace.analysis.contents import Material, Source, contents
 from evtrace.analysis.forms.notebook import as_html
 from evtrace.analysis.latency import GroupBy, stage_times, with_devices
 from evtrace.analysis.outliers.explained import Outliers, explain_outliers
-from evtrace.analysis.outliers.waits import Frames
 from evtrace.analysis.scope import Scope
 from evtrace.analysis.sentence import verdict_in_words
 from evtrace.analysis.spurious import Spurious, count_spurious
-from evtrace.analysis.stock.analyse import StockReport
 from evtrace.analysis.tables import Table
-from evtrace.replay.results import Results
-from evtrace.tracefile.coverage import CoverageMap
-from evtrace.tracefile.facts import Facts
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """What a report is made of."""
-
-    title: str
-    profile: str
-    """Name of the profile of Xen that the replay ran against."""
-    facts: Facts
-    coverage: CoverageMap
-    results: Results
-    frames: Frames
-    """Gives the timeline anew, in batches."""
-    end_tsc: int
-    """Host TSC of the trace's last record."""
-    stock: StockReport | None = None
-    """What Xen's own records tell; None where that was not asked for."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -54,7 +31,7 @@ class Report:
     fates: dict[str, int]
     spurious: Spurious
     tables: list[Table]
-    outliers: Outliers | None = None
+    outliers: Outliers | None
     """The longest ways to a handler, where these were asked for."""
 
     def table(self, name: str) -> Table:
@@ -89,7 +66,11 @@ def make_report(source: Source, wanted: Wanted | None = None) -> Report:
     runs = with_devices(results.runs_frame(), facts.irq_names).filter(scope.of_runs())
     sends = all_sends.filter(scope.of_sends())
     stages = stage_times(runs, all_sends, facts.clock_widths)
-    report = Report(
+    spurious = count_spurious(runs, source.coverage, results, scope)
+    outliers = _outliers(source, stages, wanted.over_ns)
+    moves = results.moves_frame().filter(scope.of_runs())
+    material = Material(source, runs, sends, moves, stages, spurious, outliers, wanted.group_by)
+    return Report(
         source=source,
         verdict=_verdict(source, runs, sends),
         level=source.coverage.overall_level(scope.asked_doms),
@@ -98,13 +79,10 @@ def make_report(source: Source, wanted: Wanted | None = None) -> Report:
         stages=stages,
         causes=_counts(runs, "cause"),
         fates=_counts(sends, "fate"),
-        spurious=count_spurious(runs, source.coverage, results, scope),
-        tables=[],
-        outliers=_outliers(source, stages, wanted.over_ns),
+        spurious=spurious,
+        tables=contents(material),
+        outliers=outliers,
     )
-    moves = results.moves_frame().filter(scope.of_runs())
-    report.tables.extend(contents(report, moves, wanted.group_by))
-    return report
 
 
 def _outliers(source: Source, stages: pl.DataFrame, over_ns: int | None) -> Outliers | None:
