@@ -5,10 +5,11 @@ One line a channel, in the manner of `perf sched latency`, the longest wait firs
 
 import polars as pl
 
+from evtrace.analysis.columns import NO_WORK, UNPROVOKED
 from evtrace.analysis.latency import SENT, GroupBy, group, in_ns, quantiles
 from evtrace.timeline import RecordClass
 from evtrace.tracefile.coverage import CoverageMap
-from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, ContributionKind, Fate, WorkVerdict
+from evtrace.verdicts import Cause, ContributionKind, Fate
 
 WAY = "send→handler"
 """The stage whose times stand in the table."""
@@ -53,15 +54,14 @@ def channels(
 
 def _count_runs(runs: pl.DataFrame, coverage: CoverageMap, group_by: GroupBy) -> pl.DataFrame:
     told = [dom for dom in runs["dom"].unique() if RecordClass.EOI in coverage.classes(dom)]
-    no_work = (pl.col("work") == WorkVerdict.NO_WORK.value).fill_null(value=False)
     return (
         attributed(runs)
         .with_columns(group(group_by))
         .group_by("group")
         .agg(
             runs=pl.len().cast(pl.Int64),
-            unprovoked=pl.col("cause").is_in(sorted(UNPROVOKED_CAUSES)).sum().cast(pl.Int64),
-            no_work=pl.when(pl.col("dom").is_in(told).all()).then(no_work.sum()).cast(pl.Int64),
+            unprovoked=UNPROVOKED.sum().cast(pl.Int64),
+            no_work=pl.when(pl.col("dom").is_in(told).all()).then(NO_WORK.sum()).cast(pl.Int64),
         )
     )
 

@@ -5,8 +5,9 @@ from typing import Final
 import polars as pl
 
 from evtrace.analysis.channels import attributed, receiving
+from evtrace.analysis.columns import NO_WORK, port_name
 from evtrace.analysis.latency import GroupBy, group, nanoseconds
-from evtrace.verdicts import Fate, WorkVerdict
+from evtrace.verdicts import Fate
 
 WINDOWS_PER_SECOND: Final = 100
 """Rates are counted in windows of 10 ms."""
@@ -87,7 +88,7 @@ def _windows(sends: pl.DataFrame, runs: pl.DataFrame, tsc_hz: int) -> pl.DataFra
     handled = (
         attributed(runs)
         .group_by(channel, window.alias("window"))
-        .agg(runs=pl.len(), no_work=(pl.col("work") == WorkVerdict.NO_WORK.value).sum())
+        .agg(runs=pl.len(), no_work=NO_WORK.sum())
     )
     joined = sent.join(handled, on=["channel", "window"], how="left")
     return joined.with_columns(pl.col("runs", "no_work").fill_null(0))
@@ -122,7 +123,7 @@ def held(runs: pl.DataFrame, sends: pl.DataFrame, end_tsc: int, tsc_hz: int | No
         released.join(waiting, on=["dom", "port"], how="full", coalesce=True)
         .sort("max", "dom", "port", descending=[True, False, False], nulls_last=True)
         .select(
-            pl.format("d{}:{}", "dom", "port").alias("port"),
+            port_name(),
             "device",
             "released",
             *(nanoseconds(name, tsc_hz) for name in ("p50", "p99", "max")),

@@ -2,6 +2,8 @@
 
 import polars as pl
 
+from evtrace.analysis.columns import port_name
+
 
 def placement(runs: pl.DataFrame, moves: pl.DataFrame, told: list[int]) -> pl.DataFrame:
     """Count the runs of each port on each vCPU; `told` are the domains whose calls were captured.
@@ -26,7 +28,7 @@ def placement(runs: pl.DataFrame, moves: pl.DataFrame, told: list[int]) -> pl.Da
         wide.join(moved, on=["dom", "port"], how="left")
         .sort("dom", "port", "device")
         .select(
-            pl.format("d{}:{}", "dom", pl.col("port").cast(pl.String).fill_null("?")).alias("port"),
+            port_name(),
             "device",
             *(pl.when(f"used_{vcpu}").then(f"v{vcpu}").alias(f"v{vcpu}") for vcpu in vcpus),
             pl.when(pl.col("dom").is_in(told)).then(pl.col("moves").fill_null(0)).alias("moves"),
@@ -36,5 +38,4 @@ def placement(runs: pl.DataFrame, moves: pl.DataFrame, told: list[int]) -> pl.Da
 
 def moved(moves: pl.DataFrame) -> pl.DataFrame:
     """List the granted bind_vcpu: `tsc`, `seq`, `port`, `to_vcpu`."""
-    port = pl.format("d{}:{}", "dom", "port").alias("port")
-    return moves.select("tsc", "seq", port, pl.format("v{}", "vcpu").alias("to_vcpu"))
+    return moves.select("tsc", "seq", port_name(), pl.format("v{}", "vcpu").alias("to_vcpu"))

@@ -2,8 +2,9 @@
 
 import polars as pl
 
+from evtrace.analysis.columns import NO_WORK, UNPROVOKED
 from evtrace.replay.results import Results
-from evtrace.verdicts import UNPROVOKED_CAUSES, Cause, Fate, WorkVerdict
+from evtrace.verdicts import Cause, Fate
 
 _IN_WORDS = {
     Cause.BIND_CONSERVATIVE: "Xen's conservative event at bind",
@@ -33,7 +34,7 @@ def _said_of_runs(runs: pl.DataFrame) -> str:
     ports = runs.select("dom", "port").unique()
     of = _port(*ports.row(0)) if ports.height == 1 else f"{ports.height:,} ports"
     parts = [f"{count_of(runs.height, 'run')} of {of}"]
-    unprovoked = runs.filter(pl.col("cause").is_in(sorted(UNPROVOKED_CAUSES)))
+    unprovoked = runs.filter(UNPROVOKED)
     if unprovoked.is_empty():
         unknown = (runs["cause"] == Cause.UNKNOWN.value).sum()
         parts.append(f"{unknown:,} of unknown cause" if unknown else "each provoked by an event")
@@ -64,9 +65,7 @@ def _why(unprovoked: pl.DataFrame, *, name_ports: bool) -> str:
 
 def _said_of_work(runs: pl.DataFrame) -> list[str]:
     """Say where drivers found no work."""
-    ports = runs.group_by("dom", "port").agg(
-        runs=pl.len(), idle=(pl.col("work") == WorkVerdict.NO_WORK.value).sum()
-    )
+    ports = runs.group_by("dom", "port").agg(runs=pl.len(), idle=NO_WORK.sum())
     idle = ports.filter(pl.col("idle") > 0).sort(
         "idle", "dom", "port", descending=[True, False, False]
     )

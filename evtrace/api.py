@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Self
 
 import polars as pl
 
+from evtrace.analysis.contents import Source
 from evtrace.analysis.latency import (
     LATENCY_TABLE,
     latency_table,
     stage_times,
     with_devices,
 )
-from evtrace.analysis.report import Report, Source, Wanted, make_report
+from evtrace.analysis.report import Report, Wanted, make_report
 from evtrace.analysis.stock.analyse import StockReport, analyse_stock
 from evtrace.errors import UsageError
 from evtrace.replay.belief import Belief

@@ -3,9 +3,10 @@
 import io
 import random
 
+from evtrace.analysis.contents import Source
 from evtrace.analysis.page.page import write_page
 from evtrace.analysis.page.tracks import Tracks, make_tracks
-from evtrace.analysis.report import Report, Source, make_report
+from evtrace.analysis.report import Report, make_report
 from evtrace.api import Trace
 from evtrace.replay.results import Results
 from evtrace.tracefile.coverage import CoverageMap

@@ -89,7 +89,9 @@ def _run_list(table: Table) -> list[str]:
 def _run(row: dict[str, object]) -> Iterator[str]:
     routes = row["routes"]
     route = " via " + " + ".join(routes) if isinstance(routes, list) and routes else ""
-    work = f", {row['work']}" if row["work"] else ""
+    who = f" ({row['work_cause']})" if row["work_cause"] else ""
+    work = f", {row['work']}{who}" if row["work"] else ""
+    work += f", {row['eoi_delay']}" if row["eoi_delay"] else ""
     yield f"  {row['tsc']} {row['port']} {row['vcpu']}  {row['cause']}{route}{work}"
     indent = " " * (len(str(row["tsc"])) + 3)
     yield from _wrapped(str(row["reason"]), indent)

@@ -28,7 +28,7 @@ class Packed:
     _size: int = 0
 
     def add(self, name: str, frame: pl.DataFrame) -> None:
-        """Pack a frame whose columns are integers and strings."""
+        """Pack a frame whose columns are strings and integers, none of these -1."""
         columns = {column.name: self._add_column(column) for column in frame}
         self.index[name] = {"rows": frame.height, "columns": columns}
 

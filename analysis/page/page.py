@@ -29,7 +29,7 @@ from evtrace.analysis.page.tracks import Tracks, make_tracks, story
 from evtrace.analysis.report import Report
 from evtrace.version import __version__
 
-_SCRIPTS = ("unpack.js", "timeline.js", "page.js")
+_SCRIPTS = ("unpack.js", "numbers.js", "drawing.js", "timeline.js", "page.js")
 """Run at once; plotly is long, and is read after the timeline is drawn."""
 
 _ABOVE = ("findings", "divergences", "channels")
@@ -88,7 +88,6 @@ def _head(title: str, scripts: Iterable[str]) -> Html:
         "default-src 'none'",
         f"script-src {hashes}",
         "style-src 'unsafe-inline'",  # plotly makes its own rules; they can do no harm
-        "img-src data: blob:",
         "base-uri 'none'",
         "form-action 'none'",
     ]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import polars as pl
 from plotly.graph_objects import Figure
 
+from evtrace.analysis.contents import TIMING_WORDS
 from evtrace.analysis.latency import STAGES, latency_table
 from evtrace.analysis.page import distributions
 from evtrace.analysis.page.colours import CHANNEL_COLOURS, cause_legend
@@ -17,7 +18,7 @@ from evtrace.analysis.page.figures import (
 from evtrace.analysis.page.markup import Html, element, joined
 from evtrace.analysis.page.sections import Section
 from evtrace.analysis.page.tracks import Tracks
-from evtrace.analysis.report import TIMING_WORDS, Report
+from evtrace.analysis.report import Report
 
 Figures = dict[str, dict[str, object]]
 """Figure -> what is chosen (a stage, or "") -> plotly's JSON."""

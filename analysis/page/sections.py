@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
+from evtrace.analysis.contents import TIMING_WORDS
 from evtrace.analysis.page.markup import Html, element, joined, void
-from evtrace.analysis.report import TIMING_WORDS, Report
+from evtrace.analysis.report import Report
 from evtrace.analysis.sentence import count_of
 from evtrace.analysis.tables import Table, duration
 

@@ -161,7 +161,14 @@ def _calls(rows: pl.DataFrame) -> pl.DataFrame:
     return (
         _paired(calls, Kind.CALL_ENTER, ["dom", "op", "number", "alone"])
         .with_columns(text=_call_text())
-        .select("seq", *_VCPU, "start", _told("text"), "rc", lasts=pl.col("end") - pl.col("start"))
+        .select(
+            "seq",
+            *_VCPU,
+            "start",
+            _told("text"),
+            pl.col("rc").cast(pl.String),
+            lasts=pl.col("end") - pl.col("start"),
+        )
     )
 
 
@@ -224,7 +231,7 @@ def _logs(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _told(column: str) -> pl.Expr:
-    """Keep the first texts of a column that differ; what each of a million says is too much."""
+    """Keep so many different texts of a column; what each of a million says is too much."""
     return pl.when(pl.col(column).rank("dense") <= MAX_TEXTS).then(column).alias(column)
 
 

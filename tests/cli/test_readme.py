@@ -30,3 +30,12 @@ def test_the_exit_codes_are_those_of_the_code():
 def test_the_files_that_the_readme_links_are_there():
     for link in re.findall(r"\]\(([^)]+)\)", README):
         assert (ROOT / link).exists(), link
+
+
+def test_the_result_it_shows_is_that_of_the_real_capture(imported):
+    shown = README.partition("a real Xen 4.17:\n")[2].partition("\nand the same as a page")[0]
+    expected = [line.removeprefix("    ") for line in shown.splitlines() if line]
+    found = CliRunner().invoke(app, ["report", str(imported("pv_fifo_blog")), "--port", "d0:33"])
+
+    assert len(expected) > 8
+    assert [line for line in expected if line not in found.output.splitlines()] == []

@@ -5,19 +5,11 @@ import pytest
 from evtrace.analysis.channels import attributed, channels
 from evtrace.analysis.latency import GroupBy, stage_times
 from evtrace.timeline import RecordClass
-from evtrace.tracefile.coverage import CoverageMap
-from evtrace.tracefile.facts import Coverage, Facts
-from evtrace.tracefile.survey import Survey
 from evtrace.verdicts import Cause, WorkVerdict
-from tests.verdict_builder import frames, part, run, send
+from tests.verdict_builder import covering, frames, part, run, send
 
 GHZ = 1_000_000_000
 BIND = {"cause": Cause.BIND_CONSERVATIVE, "tsc": 50}
-
-
-def covering(classes):
-    facts = Facts(coverage=[Coverage(None, None, classes, 0, 1 << 40)])
-    return CoverageMap(facts, Survey(facts))
 
 
 def table(runs, sends, classes=RecordClass.HANDLER | RecordClass.EOI, by=GroupBy.CHANNEL):

@@ -53,6 +53,7 @@ def test_calls_are_told_with_their_arguments(real):
 
     assert "bind_interdomain(remote_dom=1, remote_port=8)" in texts
     assert not any(text.startswith("send") for text in texts)
+    assert {"0"} == set(real.marks["calls"]["rc"])
 
 
 def test_a_pcpu_shows_who_ran(imported, real):
