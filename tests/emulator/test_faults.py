@@ -207,7 +207,7 @@ def test_the_fault_is_found_at_its_first_place(tmp_path):
     lost = [send for send in played.results.sends if send.fate is Fate.LOST]
 
     assert [found.seq] == [send.seq for send in lost]
-    assert (1, 8) == (found.dom, found.port)
+    assert [(found.dom, found.port)] == [(send.to_dom, send.to_port) for send in lost]
 
 
 @pytest.mark.parametrize("scenario", [two_ports, closed_while_pending])
