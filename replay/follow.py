@@ -4,17 +4,18 @@ The observed steps of the guests are followed, never invented: what a guest did 
 trace, what Xen does about it comes from the model and is compared with what Xen answered.
 """
 
-from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from evtrace.replay import comparison
-from evtrace.replay.belief import ALLOCATING, Belief, Event
+from evtrace.replay.belief import ALLOCATING, Belief
 from evtrace.replay.calls import CHANGES_PORTS, Call, CallPairing
 from evtrace.replay.clocks import Clocks
-from evtrace.replay.delivery import IDLE_DOMAIN, WAKE_CYCLES, Delivery, Step
+from evtrace.replay.delivery import IDLE_DOMAIN, Delivery, Step
+from evtrace.replay.divergences import Divergences
+from evtrace.replay.events import Events, Raised
 from evtrace.replay.findings import Findings
 from evtrace.replay.order import explaining_order
+from evtrace.replay.outside import Outside
 from evtrace.replay.results import Results
 from evtrace.replay.runs import Runs
 from evtrace.replay.seeding import check, seed
@@ -24,9 +25,7 @@ from evtrace.timeline import Kind, RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
 from evtrace.verdicts import (
     Cause,
-    Contribution,
     ContributionKind,
-    Divergence,
     Fate,
     FindingCode,
     Move,
@@ -40,12 +39,6 @@ from evtrace.xen.abi import (
     PortState,
 )
 from evtrace.xen.machine import Answer
-
-MAX_UNEXPLAINED = 100
-"""Of so many divergences the replay asks whether a later call explains them."""
-
-AROUND = 4
-"""Records shown on each side of a divergence."""
 
 FOLLOWED_KINDS = [
     int(kind)
@@ -64,39 +57,6 @@ SCHEDULER_KINDS = [int(Kind.RUNSTATE), int(Kind.WAKE)]
 WITHHELD = "what rests on the order of their records is withheld"
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """Who is behind the events that a step of the model sets pending."""
-
-    kind: ContributionKind
-    dom: int
-    vcpu: int
-    port: int
-    """The port it goes through; 0: the one that it sets pending."""
-    seq: int
-    tsc: int
-    tsc_hi: int
-    send: Send | None = None
-
-    @classmethod
-    def by_call(
-        cls, kind: ContributionKind, call: Call, port: int, send: Send | None = None
-    ) -> "Raised":
-        """Name a call."""
-        where = (call.dom, call.vcpu, port)
-        return cls(kind, *where, call.enter.seq, call.lo, call.hi, send)
-
-    @classmethod
-    def by_row(cls, kind: ContributionKind, row: Row, vcpu: int, channel: Channel) -> "Raised":
-        """Name a record about the port itself."""
-        return cls(kind, channel[0], vcpu, channel[1], row.seq, row.tsc_lo, row.tsc_hi)
-
-    def contribution(self, *, masked: bool, own: int = 0) -> Contribution:
-        """Give the token's entry for an event that this step set pending on the port `own`."""
-        where = (self.dom, self.vcpu, self.port or own)
-        return Contribution(self.kind, self.seq, self.tsc, self.tsc_hi, *where, masked)
-
-
 class Follow:
     """The replay of one trace."""
 
@@ -105,7 +65,6 @@ class Follow:
         self.results = Results()
         self._belief = belief
         self._coverage = coverage
-        self._unexplained: list[tuple[Row, list[Row]]] = []  # with the rows that came after
         self._tokens = TokenBook()
         self._findings = Findings(coverage)
         self._delivery = Delivery(belief, coverage, self._tokens, self._findings)
@@ -115,27 +74,28 @@ class Follow:
         )
         self._snapshots = SnapshotCollector()
         self._pairing = CallPairing(())
-        self._before: deque[Row | Call] = deque(maxlen=AROUND)
-        self._wanting: list[tuple[list[str], int]] = []  # `around` lists that want records after
+        self._divergences = Divergences(belief, self.results.divergences)
+        self._events = Events(belief, self._tokens, self._runs, self._delivery)
+        outside = Outside(belief, self._runs, self._delivery, self._events)
         self._steps = {
             Kind.HYPERCALL: self._uncovered,
             Kind.CALL_EXIT: self._returned,
-            Kind.IRQ_HANDLED: self._irq_handled,
+            Kind.IRQ_HANDLED: outside.irq_handled,
             Kind.DOMAIN_CREATED: self._domain_created,
             Kind.DOMAIN_DESTROYED: self._domain_destroyed,
-            Kind.VIRQ_RAISED: self._virq_raised,
-            Kind.PIRQ_RAISED: self._pirq_raised,
+            Kind.VIRQ_RAISED: outside.virq_raised,
+            Kind.PIRQ_RAISED: outside.pirq_raised,
             Kind.UPCALL_ENTER: self._runs.upcall_enter,
             Kind.UPCALL_EXIT: self._runs.upcall_exit,
             Kind.HANDLER_ENTER: self._handler_enter,
             Kind.HANDLER_EXIT: self._runs.handler_exit,
             Kind.IRQ_UNBOUND: self._runs.irq_unbound,
             Kind.IRQ_BOUND: self._runs.irq_bound,
-            Kind.MASK: self._mask,
-            Kind.UNMASK: self._unmask,
+            Kind.MASK: outside.mask,
+            Kind.UNMASK: outside.unmask,
             Kind.CLEAR: self._runs.clear,
-            Kind.SET: self._set,
-            Kind.CONSUME: self._consume,
+            Kind.SET: outside.set_pending,
+            Kind.CONSUME: outside.consume,
             Kind.EOI: self._runs.eoi,
         }
 
@@ -168,7 +128,7 @@ class Follow:
                 step = self._steps.get(Kind(item.kind))
                 if step is not None:
                     step(item)
-            self._passed(item)
+            self._divergences.passed(item)
         self._settle_snapshots()
         self._delivery.settle()
         self._runs.settle()
@@ -208,7 +168,7 @@ class Follow:
         self._clocks.forget()
 
     def _conclude(self) -> None:
-        for found, explaining in self._unexplained:
+        for found, explaining in self._divergences.unexplained():
             self._clocks.judge(found, explaining)
         broken = self._clocks.broken
         if broken is not None:
@@ -238,7 +198,7 @@ class Follow:
         adopted = self._belief.prepare(call) or self._coverage.gap(call.dom, 0, call.hi)
         adopted = adopted or self._explain_port(call)
         answer = self._belief.execute(call)
-        reached = self._contribute(self._raised_by(call, send), Step(call.lo, call.hi))
+        reached = self._events.contribute(self._raised_by(call, send), Step(call.lo, call.hi))
         if send is not None and not reached:
             self._settle_unreached(send, answer)
         self._compare(call, answer, adopted)
@@ -280,7 +240,7 @@ class Follow:
             self._adopt(unsure)
         else:
             self.results.compared += 1
-            self._diverge(
+            self._divergences.add(
                 call,
                 comparison.describe_call(call),
                 comparison.describe_answer(call.op, answer.ret, answer.out),
@@ -313,7 +273,7 @@ class Follow:
                 self._belief.closed.add((call.dom, args[0]))
                 self._runs.closes((call.dom, args[0]), call.enter.seq, call.lo)
             case EvtchnOp.UNMASK:
-                self._note_queue((call.dom, args[0]))
+                self._events.note_queue((call.dom, args[0]))
                 step = Step(call.lo, call.hi)
                 self._delivery.raised((call.dom, args[0]), step, by_unmask=True)
                 self._runs.unmask_announces((call.dom, args[0]))
@@ -373,50 +333,10 @@ class Follow:
         if call.op == EvtchnOp.BIND_INTERDOMAIN:
             return Raised.by_call(ContributionKind.BIND, call, port=0)
         if call.op == EvtchnOp.UNMASK:
-            self._resend((call.dom, port))
+            self._events.resend((call.dom, port))
         return None
 
-    def _contribute(self, raised: Raised | None, step: Step) -> bool:
-        """Book what the model's last step set pending; tell whether there was anything."""
-        events = self._belief.events()
-        for event in events:
-            channel = (event.dom, event.port)
-            if event.dropped:
-                self._drop(channel, raised)
-                continue
-            if raised is not None:
-                part = raised.contribution(masked=event.masked, own=event.port)
-                self._runs.contribute(channel, part, raised.send)
-            self._note_queue(channel)
-            self._delivery.raised(channel, step)
-            self._announce(event)
-        return bool(events)
-
-    def _announce(self, event: Event) -> None:
-        if event.announced:
-            self._runs.announced((event.dom, event.port), event.vcpu)
-
-    def _drop(self, channel: Channel, raised: Raised | None) -> None:
-        """Settle a send that Xen drops, or those that it had saved and drops now."""
-        saved = [] if raised is not None else self._tokens.consume(channel).parts
-        for send in [raised.send] if raised is not None else [send for _, send in saved]:
-            if send is not None:
-                send.fate = Fate.DROP_NO_CONTROL_BLOCK
-                send.reason = "the vCPU has no FIFO control block"
-
-    def _note_queue(self, channel: Channel) -> None:
-        """Remember on which FIFO queue a pending event was first linked."""
-        token = self._tokens.open_token(channel)
-        if token is not None and token.queue is None:
-            token.queue = self._belief.queue(channel)
-
-    def _resend(self, channel: Channel) -> None:
-        """Note that an unmask lets through what was set while the port was masked."""
-        token = self._tokens.open_token(channel)
-        if token is not None and any(part.masked for part in token.contributions):
-            token.resent = True
-
-    # --- what the guests and Xen do outside calls -------------------------------------------
+    # --- other rows --------------------------------------------------------------------------
 
     def _uncovered(self, row: Row) -> None:
         """Count a hypercall whose arguments nothing captured."""
@@ -434,81 +354,13 @@ class Follow:
     def _handler_enter(self, row: Row) -> None:
         run = self._runs.handler_enter(row)
         if run.cause is Cause.UNPROVOKED and not run.excused:
-            self._diverge(
+            self._divergences.add(
                 row,
                 f"handler of d{run.dom}:{run.port} runs",
                 f"d{run.dom}:{run.port} not pending",
                 "a run",
             )
             self._clocks.judge_run(row, self._runs.previous)
-
-    def _mask(self, row: Row) -> None:
-        if row.port is not None:
-            self._belief.mask((row.dom or 0, row.port))
-            self._delivery.masked((row.dom or 0, row.port))
-            self._runs.silenced((row.dom or 0, row.port))
-
-    def _unmask(self, row: Row) -> None:
-        if row.port is not None:
-            channel = (row.dom or 0, row.port)
-            self._resend(channel)
-            self._delivery.unmasks(row, channel)
-            self._belief.unmask(channel, row.vcpu or 0)
-            self._delivery.unmasked(row, channel)
-            self._runs.unmasked(channel, row.tsc_lo)
-            self._runs.unmask_announces(channel)
-
-    def _set(self, row: Row) -> None:
-        if row.port is not None:
-            dom, vcpu = row.dom or 0, row.vcpu or 0
-            self._belief.set_pending((dom, row.port))
-            raised = Raised.by_row(ContributionKind.GUEST_SET, row, vcpu, (dom, row.port))
-            self._runs.contribute((dom, row.port), raised.contribution(masked=False), None)
-
-    def _consume(self, row: Row) -> None:
-        if row.port is not None:
-            self._belief.consume((row.dom or 0, row.port))
-            self._runs.consumed((row.dom or 0, row.port), row.vcpu or 0)
-
-    def _irq_handled(self, row: Row) -> None:
-        """Take the record of an interrupt, which Xen writes when it is done with it."""
-        channel = self._belief.host_irqs.get(row.irq or 0)
-        if channel is not None and self._belief.state(channel) is PortState.PIRQ:
-            self._belief.raise_pirq(channel)
-            began = row.tsc_lo - ((row.tsc_lo - (row.a0 or row.tsc_lo)) & 0xFFFFFFFF)
-            self._interrupt(row._replace(tsc_lo=began), channel)
-
-    def _pirq_raised(self, row: Row) -> None:
-        channel = self._belief.pirq_port(row.dom or 0, row.a0 or 0)
-        if channel is not None:
-            self._belief.raise_pirq(channel)
-            self._interrupt(row, channel)
-
-    def _virq_raised(self, row: Row) -> None:
-        self._belief.raise_virq(row.dom or 0, row.vcpu or 0, row.a0 or 0)
-        for event in self._belief.events():
-            channel = (event.dom, event.port)
-            if event.dropped:
-                continue
-            raised = Raised.by_row(ContributionKind.VIRQ, row, event.vcpu, channel)
-            self._runs.contribute(
-                channel, raised.contribution(masked=event.masked, own=event.port), None
-            )
-            self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
-            self._announce(event)
-
-    def _interrupt(self, row: Row, channel: Channel) -> None:
-        events = {(event.dom, event.port): event for event in self._belief.events()}
-        event = events.get(channel)
-        if event is not None and event.dropped:
-            return
-        raised = Raised.by_row(ContributionKind.PIRQ, row, row.vcpu or 0, channel)
-        part = raised.contribution(masked=event is not None and event.masked)
-        if not self._runs.explain_late(channel, part):
-            self._runs.contribute(channel, part, None)
-        self._delivery.raised(channel, Step(row.tsc_lo, row.tsc_hi + WAKE_CYCLES))
-        if event is not None:
-            self._announce(event)
 
     def _domain_created(self, row: Row) -> None:
         self._belief.create_domain(row.dom or 0, row.a0 or 1)
@@ -519,7 +371,7 @@ class Follow:
         self._belief.destroy_domain(row.dom or 0)
         self._runs.destroyed(row.dom or 0)
 
-    # --- snapshots and divergences ---------------------------------------------------------
+    # --- snapshots -----------------------------------------------------------------------------
 
     def _settle_snapshots(self) -> None:
         """Learn from snapshots the domains that are not known, and check those that are."""
@@ -535,47 +387,3 @@ class Follow:
     def _doubt_uncaptured(self, doms: set[int]) -> None:
         """Take port tables for known only where the calls that change them were captured."""
         self._belief.doubt(self._uncaptured(doms))
-
-    def _diverge(self, item: Row | Call, what: str, expected: str, found: str) -> None:
-        row = item.enter if isinstance(item, Call) else item
-        around = [comparison.describe_item(other) for other in self._before]
-        self.results.divergences.append(
-            Divergence(
-                row.seq,
-                row.tsc_lo,
-                row.file_offset,
-                row.dom or 0,
-                row.vcpu or 0,
-                what,
-                expected,
-                found,
-                around,
-            ),
-        )
-        self._wanting.append((around, AROUND + 1))  # itself, then those after it
-        self._unexplained = self._unexplained[:MAX_UNEXPLAINED]
-        self._unexplained.append((row, []))
-
-    def _explain_late(self, call: Call) -> None:
-        """Keep a call that may explain what nothing explained when it came."""
-        if call.op == EvtchnOp.SEND or call.op in CHANGES_PORTS:
-            for found, later in self._unexplained:
-                if found.seq < call.enter.seq and call.touches() & self._concerns(found):
-                    later.append(call.enter)
-
-    def _concerns(self, row: Row) -> set[int]:
-        """Give the domains that a row is about, with the peer of its port."""
-        doms = {row.dom or 0}
-        if row.port is not None:
-            doms.add(self._belief.peer((row.dom or 0, row.port))[0])
-        return doms if row.kind != Kind.CALL_ENTER else doms | Call(row).touches()
-
-    def _passed(self, item: Row | Call) -> None:
-        """Remember an item for the surroundings of divergences before and after it."""
-        self._before.append(item)
-        if isinstance(item, Call) and self._unexplained:
-            self._explain_late(item)
-        if self._wanting:
-            for around, _ in self._wanting:
-                around.append(comparison.describe_item(item))
-            self._wanting = [(around, left - 1) for around, left in self._wanting if left > 1]
