@@ -72,6 +72,11 @@ def replay(path: Path) -> int:
         return len(trace.replay().runs)
 
 
+def report(path: Path) -> int:
+    with Trace(path) as trace:
+        return len(trace.report().tables)
+
+
 def python(*arguments: str) -> None:
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
@@ -94,6 +99,7 @@ def main() -> None:
         walk, ordered = fastest(lambda: survey(big)), fastest(lambda: rows(big))
         alone = fastest(lambda: stock(big))
         read, replayed = fastest(lambda: rows(imported)), fastest(lambda: replay(imported))
+        reported = fastest(lambda: report(imported))
         bare, start = (
             fastest(lambda: python("-c", "")),
             fastest(lambda: python("-m", "evtrace", "--help")),
@@ -106,6 +112,7 @@ def main() -> None:
     print(f"stock         {alone / ordered:6.1f} x the time of the timeline         ", end="")
     print(f"({megabytes / alone:,.0f} MB/s)")
     print(f"replay        {replayed / read:6.1f} x the time of reading its timeline")
+    print(f"report        {reported / replayed:6.1f} x the time of the replay")
     print(f"evtrace       {start / bare:6.1f} x the start-up of bare Python")
 
 
