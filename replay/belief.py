@@ -224,7 +224,7 @@ class Belief:
             form = FormName.FIFO if self._fifo.get(domid, True) else FormName.TWO_LEVEL
             vcpus = max(self._vcpus.get(domid, 1), vcpu + 1)
             domain = self.machine.seed_domain(domid, vcpus, form)
-            domain.is_hvm = self._is_hvm(domid)
+            domain.is_hvm = self.is_hvm(domid)
             self._map_words(domain, 0)
         domain.ensure_vcpu(vcpu)
         return domain
@@ -321,7 +321,8 @@ class Belief:
     def _masks(self, dom: int) -> bool:
         return GuestHabits.MASKED_AT_START in self._habits.get(dom, LINUX_HABITS)
 
-    def _is_hvm(self, dom: int) -> bool:
+    def is_hvm(self, dom: int) -> bool:
+        """Tell whether the trace says that a domain is an HVM guest."""
         return self._guest_types.get(dom) is GuestType.HVM
 
     def rechecks(self, dom: int) -> bool:
@@ -512,7 +513,7 @@ class Belief:
     def create_domain(self, dom: int, vcpus: int) -> None:
         """Follow Xen: a new domain, whose port table is known to be empty."""
         if dom not in self.machine.domains:
-            made = self.machine.create_domain(dom, vcpus, is_hvm=self._is_hvm(dom))
+            made = self.machine.create_domain(dom, vcpus, is_hvm=self.is_hvm(dom))
             self._start_anew(made)
         self._complete.add(dom)
         self.started.add(dom)

@@ -82,7 +82,8 @@ class Upcalls:
         if row.dom is None or row.vcpu is None:
             return
         if row.op == HYPERVISOR_hvm_op:
-            self._asserted[row.dom, row.vcpu] = UpcallVerdict.CALLBACK_SET
+            if self._belief.is_hvm(row.dom):  # a PV one acts on other domains by it
+                self._asserted[row.dom, row.vcpu] = UpcallVerdict.CALLBACK_SET
         elif row.a0 is None:
             self._bare_vcpu_ops.add(row.dom)
         elif row.a0 == VCPUOP_register_vcpu_info:

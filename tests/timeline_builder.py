@@ -7,7 +7,7 @@ from evtrace.replay.belief import Belief
 from evtrace.replay.follow import Follow
 from evtrace.timeline import HOST_CLOCK, Kind, RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
-from evtrace.tracefile.family import ChannelBits, FactKey
+from evtrace.tracefile.family import ChannelBits, FactKey, GuestType
 from evtrace.xen.abi import EvtchnOp, PortState
 from evtrace.xen.profiles import find_profile
 
@@ -111,13 +111,14 @@ class Script:
             self.add(tsc + 3, Kind.HANDLER_EXIT, dom, vcpu, port=port, irq=irq)
         return entered
 
-    def replay(self, *missing, xen="HEAD", raises=False, habits=None):
+    def replay(self, *missing, xen="HEAD", raises=False, habits=None, hvm=()):
         """Replay the script; `missing` are (dom, class) pairs that were not captured.
 
         `raises`: the raising of VIRQs and PIRQs was captured, as on no real host. `habits`: of the
-        domains' kernels, else they are Linux.
+        domains' kernels, else they are Linux. `hvm`: domains that are no PV guests.
         """
-        belief = Belief(find_profile(xen), habits=habits)
+        types = dict.fromkeys(hvm, GuestType.HVM)
+        belief = Belief(find_profile(xen), habits=habits, guest_types=types)
         captured = Captured(*missing, *(() if raises else NOTHING_RAISED))
         rows = sorted(self.rows, key=lambda row: (row.tsc_lo, row.seq))
         return Follow(belief, cast("CoverageMap", captured)).follow(rows)

@@ -73,15 +73,22 @@ def test_without_arguments_it_is_inferred_for_a_vcpu_that_starts(created, verdic
     assert empty.evidence.startswith("inferred") == created
 
 
-def test_the_first_upcall_after_an_hvm_op():
+def after_an_hvm_op():
     script = connected()
     script.add(10, Kind.HYPERCALL, 0, 0, op=HYPERVISOR_hvm_op)
     upcall(script, 20, 21)
+    return script
 
-    empty = only_empty(script)
+
+def test_the_first_upcall_after_an_hvm_op():
+    (empty,) = after_an_hvm_op().replay(hvm=[0]).empty
 
     assert UpcallVerdict.CALLBACK_SET is empty.verdict
     assert empty.evidence.startswith("inferred(an hvm_op")
+
+
+def test_a_pv_guests_hvm_op_is_about_others():
+    assert only_empty(after_an_hvm_op()).verdict is UpcallVerdict.UNKNOWN
 
 
 def masked_by_now():
