@@ -24,16 +24,20 @@ class Spurious:
 def count_spurious(
     runs: pl.DataFrame, coverage: CoverageMap, results: Results, scope: Scope
 ) -> Spurious:
-    """Count the three kinds; upcalls belong to a vCPU, so a choice of ports or times has no L1."""
-    classes = coverage.classes()
+    """Count the three kinds in the domains asked about that tell; None if none of them does.
+
+    Upcalls belong to a vCPU, so a choice of ports or times has no L1.
+    """
+    handler, doms = RecordClass.HANDLER, scope.asked_doms
+    upcalls = scope.is_whole and coverage.tells(RecordClass.UPCALL | handler, doms)
     empty = sum(
         count for dom, count in results.empty_upcalls.items() if not scope.doms or dom in scope.doms
     )
     unprovoked, no_work = runs.filter(UNPROVOKED).height, runs.filter(NO_WORK).height
     return Spurious(
-        l1_empty_upcalls=empty if scope.is_whole and coverage.has_upcalls(classes) else None,
-        l2_unprovoked_runs=unprovoked if coverage.has_runs(classes) else None,
-        l3_no_work=no_work if coverage.has_eoi(classes) else None,
+        l1_empty_upcalls=empty if upcalls else None,
+        l2_unprovoked_runs=unprovoked if coverage.tells(handler, doms) else None,
+        l3_no_work=no_work if coverage.tells(RecordClass.EOI, doms) else None,
     )
 
 

@@ -41,7 +41,7 @@ def frames(
     return named, results.sends_frame()
 
 
-def covering(classes: RecordClass) -> CoverageMap:
-    """Give a map in which these classes were captured for everybody, all the time."""
-    facts = Facts(coverage=[Coverage(None, None, classes, 0, 1 << 40)])
+def covering(classes: RecordClass, dom: int | None = None) -> CoverageMap:
+    """Give a map in which these classes were captured for a domain, or for all, all the time."""
+    facts = Facts(coverage=[Coverage(dom, None, classes, 0, 1 << 40)])
     return CoverageMap(facts, Survey(facts))

@@ -4,6 +4,7 @@ What a trace states (COVERAGE records) and what its stock records prove. A verdi
 before it takes the absence of a record for the absence of an event.
 """
 
+from collections.abc import Collection
 from functools import cache
 
 import polars as pl
@@ -121,20 +122,10 @@ class CoverageMap:
                 found |= interval.classes
         return found
 
-    @staticmethod
-    def has_upcalls(classes: RecordClass) -> bool:
-        """Whether an upcall that ran no handler can be told (L1)."""
-        return RecordClass.UPCALL | RecordClass.HANDLER in classes
-
-    @staticmethod
-    def has_runs(classes: RecordClass) -> bool:
-        """Whether handler runs can be told (L2)."""
-        return RecordClass.HANDLER in classes
-
-    @staticmethod
-    def has_eoi(classes: RecordClass) -> bool:
-        """Whether the driver says if there was work (L3)."""
-        return RecordClass.EOI in classes
+    def tells(self, classes: RecordClass, doms: Collection[int] = ()) -> bool:
+        """Whether all of `classes` were captured at some time for one of `doms`, or of all."""
+        named = {interval.dom for interval in self.intervals}
+        return any(classes in self.classes(dom) for dom in doms or named)
 
     def frame(self) -> pl.DataFrame:
         """Give the intervals: `dom`, `vcpu` (null: all), `classes`, `tsc_lo`, `tsc_hi`."""

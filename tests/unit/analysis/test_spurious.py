@@ -1,5 +1,7 @@
 """Spurious events by kind, by port, and what they cost."""
 
+from collections import Counter
+
 import pytest
 
 from evtrace.analysis.scope import Scope
@@ -40,6 +42,16 @@ def test_upcalls_belong_to_no_port():
     assert counted(scope=Scope(doms=frozenset({1})), empty_upcalls={0: 2, 1: 3}) == Spurious(
         3, 1, 2
     )
+
+
+def test_only_the_domains_asked_about_need_to_tell():
+    coverage = covering(ALL, dom=0)
+    runs, _ = frames(RUNS)
+    results = Results(empty_upcalls=Counter({0: 2}))
+
+    assert Spurious(2, 1, 2) == count_spurious(runs, coverage, results, Scope())
+    one = Scope(doms=frozenset({1}))
+    assert Spurious(None, None, None) == count_spurious(runs.clear(), coverage, results, one)
 
 
 def test_kinds_of_which_none_can_be_told_are_not_listed():

@@ -146,11 +146,11 @@ def test_the_intervals_as_a_table(coverage_of):
     assert frame.rows() == [(1, 2, int(CALL), 0, 1000), (None, None, 1, 5, 7)]
 
 
-def test_what_spurious_events_need_to_be_seen(coverage_of):
-    coverage = coverage_of(covers(C4))
-    assert coverage.has_upcalls(UPCALL | HANDLER)
-    assert not coverage.has_upcalls(UPCALL)
-    assert coverage.has_runs(HANDLER)
-    assert not coverage.has_runs(UPCALL)
-    assert coverage.has_eoi(RecordClass.EOI)
-    assert not coverage.has_eoi(C5)
+def test_a_class_is_told_of_some_domain_or_of_one(coverage_of):
+    coverage = coverage_of(covers(UPCALL | HANDLER, dom=1), covers(HANDLER, dom=2))
+
+    assert coverage.tells(UPCALL | HANDLER)
+    assert coverage.tells(UPCALL | HANDLER, {1, 2})
+    assert not coverage.tells(UPCALL | HANDLER, {2})
+    assert coverage.tells(HANDLER, {2})
+    assert not coverage.tells(RecordClass.EOI)
