@@ -4,7 +4,7 @@ From a trace file to its verdicts: lazy frames of records, timeline, handler run
 latencies, the state at a time, the report.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import takewhile
 from pathlib import Path
@@ -52,6 +52,9 @@ if TYPE_CHECKING:
     from evtrace.tracer.emulator.lab import Settings
 
 
+PROGRESS_ROWS = 16_384
+"""Rows between two reports of progress."""
+
 POLL = 3
 """SCHEDOP_poll"""
 
@@ -86,9 +89,15 @@ class Trace:
     readable.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        """Open the trace at `path`; `-` is standard input, `*.zst` is decompressed."""
+    def __init__(
+        self, path: str | Path, progress: Callable[[float], None] = lambda _: None
+    ) -> None:
+        """Open the trace at `path`; `-` is standard input, `*.zst` is decompressed.
+
+        `progress` is told now and then what share of the trace has been read, anew in each pass.
+        """
         self.reader: TraceReader = open_trace(path)
+        self._progress = progress
         self._replays: dict[str, Replayed] = {}
 
     def __enter__(self) -> Self:
@@ -237,13 +246,22 @@ class Trace:
 
     def batches(self) -> Iterator[pl.DataFrame]:
         """Yield the timeline in time-ordered batches (`evtrace.timeline.schema`)."""
-        return timeline(self.reader)
+        for batch in timeline(self.reader):
+            yield batch
+            self._reached(batch)
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows of the timeline that the replay needs."""
         wanted = self._wanted()
-        for batch in self.batches():
-            yield from map(Row._make, batch.filter(wanted).iter_rows())
+        for batch in timeline(self.reader):
+            for part in batch.filter(wanted).iter_slices(PROGRESS_ROWS):
+                yield from map(Row._make, part.iter_rows())
+                self._reached(part)
+
+    def _reached(self, rows: pl.DataFrame) -> None:
+        """Tell how far the trace was read."""
+        if rows.height:
+            self._progress(int(rows["seq"][-1]) / self.reader.survey.records)
 
     def _wanted(self) -> pl.Expr:
         """Give the filter for rows that the replay needs."""

@@ -17,6 +17,7 @@ from evtrace.commands.options import (
     XenProfile,
     warn_of_damage,
 )
+from evtrace.commands.progress import open_trace
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -77,13 +78,12 @@ def convert(
     or all records.
     With --stock Xen's own records keep their bytes and windows; *.zst is compressed.
     """
-    from evtrace.api import Trace  # noqa: PLC0415  loaded when the command runs
     from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
     from evtrace.tracefile.stripping import write_stock  # noqa: PLC0415
 
     narrowing = (doms, ports, kinds, tsc_from, tsc_to, around)
     _refuse_format(output, stock=stock, narrowed=any(option is not None for option in narrowing))
-    with Trace(trace) as opened:
+    with open_trace(trace, "converting") as opened:
         if stock:
             done = write_stock(opened.reader, output, force=force)
             said, damage = summary(done), done.damage

@@ -17,6 +17,7 @@ from evtrace.commands.options import (
     XenProfile,
     warn_of_damage,
 )
+from evtrace.commands.progress import open_trace
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def cut(
     --from, --to and --around say from where to where; a few records more are kept where a call
     would be parted. --dom, --port and --kind leave out other records that a replay can do without.
     """
-    from evtrace.api import Trace  # noqa: PLC0415  loaded when the command runs
     from evtrace.tracefile.cutting import write_slice  # noqa: PLC0415
     from evtrace.tracefile.selection import make_selection  # noqa: PLC0415
 
@@ -53,7 +53,7 @@ def cut(
     if all(option is None for option in narrowing):
         message = "say what to keep: --from, --to, --around, --dom, --port or --kind"
         raise UsageError(message)
-    with Trace(trace) as opened:
+    with open_trace(trace, "replaying") as opened:
         wanted = make_selection(opened.reader, *narrowing)
         piece = make_slice(opened, wanted, xen)
         done = write_slice(opened.reader, output, piece, force=force)

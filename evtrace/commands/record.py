@@ -1,8 +1,7 @@
 """`evtrace record`: run a scenario on the built-in emulator and record it."""
 
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from inspect import cleandoc
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtrace.commands.progress import progress_bar
 from evtrace.errors import ExitCode
 from evtrace.printable import printable
 
@@ -119,7 +119,8 @@ def record(
         )
     )
     inject(lab, fault or [])
-    with _interruptible(lab), _progress(lab) as progress:
+    bar = progress_bar("recording", lambda: f"{lab.recorder.records:,} records")
+    with _interruptible(lab), bar as progress:
         recorded = run(
             lab,
             lambda lab: function(lab, **values),
@@ -128,7 +129,7 @@ def record(
             truth=truth,
             limit=time,
             force=force,
-            progress=progress,
+            progress=lambda: progress(lab.share_done()),
         )
     print("\n".join([*_log_lines(lab), *_summary(output, recorded)]))  # noqa: T201
     if recorded.interrupted:
@@ -206,19 +207,3 @@ def _interruptible(lab: "Lab") -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _progress(lab: "Lab") -> Iterator[Callable[[], None]]:
-    """Show on a terminal how far the recording is, how fast, and how long it will take."""
-    if not sys.stderr.isatty():
-        yield lambda: None
-        return
-    bar: Any = typer.progressbar(
-        length=1_000,
-        label="recording",
-        file=sys.stderr,
-        item_show_func=lambda _: f"{lab.recorder.records:,} records",
-    )
-    with bar:
-        yield lambda: bar.update(max(0, int(1_000 * lab.share_done()) - bar.pos))

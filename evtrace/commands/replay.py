@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evtrace.commands.options import Format, TracePath, XenProfile, warn_of_damage
+from evtrace.commands.progress import open_trace
 from evtrace.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ def replay(
     --at prints the channels then, in the layout of Xen's debug key e. --who prints what set a
     port's pending bit: at the time given by --at, else at the end.
     """
-    from evtrace.api import Trace  # noqa: PLC0415  loaded when the command runs
-
-    with Trace(trace) as opened:
+    with open_trace(trace, "replaying") as opened:
         if at is not None or who is not None:
             print("\n".join(state_lines(opened, at, who, xen)))  # noqa: T201  a command prints
             return

@@ -18,6 +18,7 @@ from evtrace.commands.options import (
     XenProfile,
     warn_of_damage,
 )
+from evtrace.commands.progress import open_trace
 from evtrace.errors import UsageError
 
 if TYPE_CHECKING:
@@ -106,7 +107,6 @@ def report(
     from evtrace.analysis.latency import GroupBy  # noqa: PLC0415  loaded when the command runs
     from evtrace.analysis.report import Wanted  # noqa: PLC0415
     from evtrace.analysis.scope import Scope  # noqa: PLC0415
-    from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.tracefile.selection import make_selection, parse_duration  # noqa: PLC0415
 
     if view is View.INTERLEAVING and form is not ReportFormat.TEXT:
@@ -114,7 +114,7 @@ def report(
         raise UsageError(message)
     if output is not None:
         _refuse_output(output, view, form, tables, force=force)
-    with Trace(trace) as opened:
+    with open_trace(trace, "replaying") as opened:
         selection = make_selection(opened.reader, doms, ports, None, tsc_from, tsc_to, around)
         if view is View.INTERLEAVING:
             print_interleaving(opened, selection, opened.replay(xen))

@@ -227,3 +227,12 @@ def test_the_package_offers_what_it_lists():
     assert evtrace.Trace is Trace
     with pytest.raises(AttributeError, match="no attribute 'trace'"):
         _ = evtrace.trace
+
+
+def test_a_pass_tells_how_far_it_is(trace):
+    shares = []
+    with Trace(trace.reader.path, shares.append) as watched:
+        watched.replay()
+
+    assert shares == sorted(shares)
+    assert 0.9 < shares[-1] <= 1
