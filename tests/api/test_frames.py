@@ -230,7 +230,7 @@ def test_the_package_offers_what_it_lists():
 
 
 def test_a_pass_tells_how_far_it_is(trace):
-    shares = []
+    shares: list[float] = []
     with Trace(trace.reader.path, shares.append) as watched:
         watched.replay()
 
