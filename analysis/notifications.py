@@ -42,11 +42,11 @@ def rates(sends: pl.DataFrame, runs: pl.DataFrame, tsc_hz: int) -> pl.DataFrame:
 def storms(sends: pl.DataFrame, runs: pl.DataFrame, tsc_hz: int) -> pl.DataFrame:
     """Give the storms: windows in a row, each with many sends that mostly led to no work.
 
-    A send leads to work if a run of its channel in the same 10 ms does; a run does unless its
-    driver says otherwise. Columns: `channel`, `from_tsc`, `lasted_ns`, `sends`, `rate_hz`,
-    `coalesced`, `runs`, `no_work`.
+    A send leads to work if a run of its channel in the same 10 ms does, or if a poller took it; a
+    run does unless its driver says otherwise. Columns: `channel`, `from_tsc`, `lasted_ns`,
+    `sends`, `rate_hz`, `coalesced`, `runs`, `no_work`.
     """
-    working = pl.col("runs") - pl.col("no_work")
+    working = pl.col("runs") - pl.col("no_work") + pl.col("polled")
     stormy = (pl.col("sends") >= STORM_SENDS) & (2 * working < pl.col("sends"))
     row = (pl.col("window").diff() != 1).fill_null(value=True).cum_sum().over("channel")
     sent = pl.col("sends").sum()
@@ -75,12 +75,14 @@ def _windows(sends: pl.DataFrame, runs: pl.DataFrame, tsc_hz: int) -> pl.DataFra
     """Count sends and runs of each channel in windows of 10 ms."""
     window = pl.col("tsc") * WINDOWS_PER_SECOND // tsc_hz
     channel = group(GroupBy.CHANNEL).alias("channel")
+    delivered = pl.col("fate") == Fate.DELIVERED.value
     sent = (
         receiving(sends, runs)
         .group_by(channel, window.alias("window"))
         .agg(
             sends=pl.len(),
             coalesced=(pl.col("fate") == Fate.COALESCED.value).sum(),
+            polled=(delivered & pl.col("run_seq").is_null()).sum(),
             first=pl.col("tsc").min(),
             last=pl.col("tsc").max(),
         )

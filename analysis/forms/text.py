@@ -37,7 +37,12 @@ def render(report: Report) -> str:
 
 def render_tables(tables: Sequence[Table]) -> str:
     """Give some tables as text, with all their rows."""
-    return _joined([_grid_section(table.whole()) for table in tables])
+    return _joined(
+        [
+            [f"{table.title}: none."] if table.is_empty else _grid_section(table.whole())
+            for table in tables
+        ],
+    )
 
 
 def _joined(sections: Sequence[Sequence[str]]) -> str:

@@ -54,6 +54,12 @@ def test_a_busy_channel_whose_runs_find_work_is_no_storm():
     assert storms(sends, runs, HZ).is_empty()
 
 
+def test_what_pollers_take_is_no_storm():
+    runs, sends = frames([], burst(STORM_SENDS, fate="DELIVERED"))
+
+    assert storms(sends, runs, HZ).is_empty()
+
+
 def test_few_sends_are_no_storm():
     runs, sends = frames([], burst(STORM_SENDS - 1))
 

@@ -75,6 +75,10 @@ def test_a_table_that_is_not_listed_or_has_no_rows_is_left_out(table):
     assert [] == table_lines(table)
 
 
+def test_a_table_asked_for_that_has_no_rows_says_so():
+    assert "Storms: none.\n" == render_tables([Table("storms", "Storms", FRAME.clear())])
+
+
 def test_markdown_shows_what_text_shows():
     found = tables_as_markdown([TABLE]).splitlines()
 
