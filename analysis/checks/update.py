@@ -31,7 +31,7 @@ SETS: Final = ("cause", "fate", "spurious", "finding")
 CHANNELS: Final = 3
 """Channels whose latencies new expectations have: the busiest."""
 
-TIMES: Final = ("count", "p50", "p99", "max")
+TIMES: Final = ("count", "min", "p50", "p99", "max")
 """What new expectations say of a stage."""
 
 RECORDS: Final = 3

@@ -43,7 +43,8 @@ def test_nothing_passes_in_which_nothing_is_found(name):
 
 
 @pytest.mark.parametrize("name", EMULATED)
-def test_the_same_command_gives_the_same_bytes(name, tmp_path):
+def test_the_same_command_gives_the_same_bytes(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(TRACES)
     output = tmp_path / "again.bin"
     program, *arguments = shlex.split(recorded(name))
 
