@@ -36,7 +36,7 @@ class Tolerance:
 
     def allows(self, expected_ns: float, found_ns: float) -> bool:
         """Whether what was found is near enough to what was expected."""
-        return abs(found_ns - expected_ns) <= max(self.ns, expected_ns * self.share)
+        return abs(found_ns - expected_ns) <= max(self.ns, abs(expected_ns) * self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,9 +182,15 @@ def _latency(entry: Fields) -> ExpectedLatency:
     for name in QUANTILES:
         text = entry.take(name, str) if name != "count" else None
         if text is not None:
-            values[name] = parse_duration(name, text)
+            values[name] = read_time(name, text)
     entry.finish()
     return ExpectedLatency(part, stage, values, tolerance)
+
+
+def read_time(key: str, text: str) -> int:
+    """Read a time in nanoseconds; across two clocks it may be negative."""
+    value = parse_duration(key, text.strip().removeprefix("-"))
+    return -value if text.strip().startswith("-") else value
 
 
 def _tolerance(text: str) -> Tolerance:

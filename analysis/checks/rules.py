@@ -163,9 +163,11 @@ class Rule:
     @property
     def name(self) -> str:
         """What it says, and where."""
+        place = "" if self.on == WHOLE else f" on {self.on.name}"
         if self.each is not None:
-            return f"{self.text} in each {self.each.value}"
-        return self.text if self.on == WHOLE else f"{self.text} on {self.on.name}"
+            place = f" in each {self.each.value}"
+        among = "" if self.traces == ("*",) else f" ({', '.join(self.traces)})"
+        return f"{self.text}{place}{among}"
 
     @property
     def breaks_by_claims(self) -> bool:
@@ -185,8 +187,10 @@ class Rule:
         if left is None or right is None:
             return Answer(part, None)
         holds = _COMPARE[self.compare](left, right)
-        wanted = f"{self.compare} {self.left.show(right)}"
-        return Answer(part, holds, self.left.show(left), wanted)
+        found, wanted = self.left.show(left), self.left.show(right)
+        if found == wanted and left != right:
+            found, wanted = f"{left:,.9g}", f"{right:,.9g}"
+        return Answer(part, holds, found, f"{self.compare} {wanted}")
 
 
 def read_rule(

@@ -9,7 +9,13 @@ import polars as pl
 import tomlkit
 
 from evtrace.analysis.channels import WAY
-from evtrace.analysis.checks.expectations import Expectations, members, verdict_sets
+from evtrace.analysis.checks.expectations import (
+    Expectations,
+    Tolerance,
+    members,
+    read_time,
+    verdict_sets,
+)
 from evtrace.analysis.checks.judgement import Evidence
 from evtrace.analysis.checks.parts import WHOLE, Part, read_part
 from evtrace.analysis.checks.quantities import find_quantity, quantile
@@ -126,7 +132,13 @@ def _latencies(wanted: Table, expected: Expectations, evidence: Evidence) -> Non
             if function == "count":
                 _set(entry, function, found)
             elif found is not None and not want.tolerance.allows(value, found):
-                _set(entry, function, duration(round(found)))
+                _set(entry, function, _written(round(found), want.tolerance))
+
+
+def _written(time_ns: int, tolerance: Tolerance) -> str:
+    """Write a time with three digits, or with all of them where these are too few."""
+    text = duration(time_ns).replace(",", "")
+    return text if tolerance.allows(read_time("time", text), time_ns) else f"{time_ns}ns"
 
 
 # --- new ones ----------------------------------------------------------------------------------
@@ -162,7 +174,7 @@ def _times(evidence: Evidence, part: Part, stage: str) -> dict[str, object]:
     """Give how often a stage was measured in a part, and what it took."""
     values = {name: quantile(evidence.measured, part, name, stage) or 0 for name in TIMES}
     return {
-        name: int(value) if name == "count" else duration(round(value))
+        name: int(value) if name == "count" else _written(round(value), Tolerance())
         for name, value in values.items()
     }
 

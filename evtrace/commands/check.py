@@ -6,9 +6,10 @@ import signal
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 from enum import StrEnum, unique
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -142,9 +143,18 @@ def judge_all(
             yield _outcome(one, future)
 
 
-def _processes(jobs: int) -> ProcessPoolExecutor:
+@contextmanager
+def _processes(jobs: int) -> "Iterator[ProcessPoolExecutor]":
     """Start processes that share nothing with this one: polars has threads, which no fork keeps."""
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_ctrl_c)
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_leave_ctrl_c)
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _leave_ctrl_c() -> None:
