@@ -105,9 +105,10 @@ class Evidence:
 
 def judge(evidence: Evidence, expected: Expectations, rules: Sequence[Rule]) -> list[Check]:
     """Hold a trace to its expectations and to rules; the capture first."""
-    capture = [*_capture(evidence, expected), *_counts(evidence, expected, _OF_CAPTURE)]
+    capture = [*_capture(evidence, expected), *_counts(evidence, expected, of_capture=True)]
     rest = [
-        *_counts(evidence, expected, None),
+        *_counts(evidence, expected, of_capture=False),
+        *_no_finding(evidence),
         *(check for want in expected.latencies for check in _latency(evidence, want)),
         *(_token(evidence, token) for token in expected.tokens),
         *(_needed(_rule(evidence, rule)) for rule in expected.rules),
@@ -170,20 +171,20 @@ _OF_CAPTURE: Final = frozenset(
 """Counts that are about the capture."""
 
 
-def _counts(
-    evidence: Evidence, expected: Expectations, wanted: frozenset[str] | None
-) -> Iterator[Check]:
-    """Compare counts: those in `wanted`, or all that are not about the capture."""
+def _counts(evidence: Evidence, expected: Expectations, *, of_capture: bool) -> Iterator[Check]:
+    """Compare the counts that are about the capture, or all others."""
     closed = [name for which in sorted(expected.sets) for name in members(which)]
     for name in dict.fromkeys([*expected.counts, *closed]):
-        if (name in _OF_CAPTURE) is (wanted is not None):
-            count = find_quantity(name).value(evidence.measured, WHOLE)
-            if name in expected.counts or count:
-                yield _count(evidence, name, expected.counts.get(name, 0), count)
-    if wanted is None and not any(name.startswith("finding.") for name in expected.counts):
-        found = [one for one in evidence.report.source.results.findings if one.severity.is_trouble]
-        if not found:
-            yield Check("no finding", Outcome.PASSED)
+        if (name in _OF_CAPTURE) is of_capture:
+            found = find_quantity(name).value(evidence.measured, WHOLE)
+            if name in expected.counts or found:
+                yield _count(evidence, name, expected.counts.get(name, 0), found)
+
+
+def _no_finding(evidence: Evidence) -> Iterator[Check]:
+    """Say that nothing was found, where that is so: a check that passed is seen, too."""
+    if not evidence.report.source.results.has_fault:
+        yield Check("no finding", Outcome.PASSED)
 
 
 def _count(evidence: Evidence, name: str, expected: int, found: float | None) -> Check:
@@ -258,23 +259,40 @@ def count_token(evidence: Evidence, token: Token) -> int:
     if token.kind == "record":
         counts = evidence.reader.survey.records_by_event
         return sum(count for event, count in counts.items() if event_name(event) == token.name)
-    frame = report.runs if token.kind == "run" else report.sends
-    wanted = pl.format("d{}:{}", "dom", "port") == token.name
+    wanted = _port("dom", "port") == token.name
+    if token.routes is not None:
+        wanted &= pl.col("routes").list.join(" ") == " ".join(token.routes)
+    if token.tsc is not None:
+        wanted &= pl.col("tsc") == token.tsc
+    if token.kind == "run":
+        return report.runs.filter((wanted & _of_run(token)).fill_null(value=False)).height
+    return report.sends.filter((wanted & _of_send(token)).fill_null(value=False)).height
+
+
+def _port(dom: str, port: str) -> pl.Expr:
+    return pl.format("d{}:{}", dom, port)
+
+
+def _of_run(token: Token) -> pl.Expr:
+    """Give the filter for the cause of a run and what provoked it."""
+    wanted = pl.lit(value=True)
     if token.verdict:
-        wanted &= pl.col("cause" if token.kind == "run" else "fate") == token.verdict
-    if token.other and token.kind == "run":
+        wanted &= pl.col("cause") == token.verdict
+    if token.other:
         part = pl.element().struct
         origins = pl.format("d{}:{}", part.field("dom"), part.field("port"))
         wanted &= pl.col("contributors").list.eval(origins).list.contains(token.other)
-    elif token.other:
-        wanted &= pl.format("d{}:{}", "to_dom", "to_port") == token.other
-    if token.routes is not None:
-        wanted &= pl.col("routes") == pl.lit(
-            pl.Series([list(token.routes)], dtype=pl.List(pl.String))
-        )
-    if token.tsc is not None:
-        wanted &= pl.col("tsc") == token.tsc
-    return frame.filter(wanted.fill_null(value=False)).height
+    return wanted
+
+
+def _of_send(token: Token) -> pl.Expr:
+    """Give the filter for the fate of a send and where it went."""
+    wanted = pl.lit(value=True)
+    if token.verdict:
+        wanted &= pl.col("fate") == token.verdict
+    if token.other:
+        wanted &= _port("to_dom", "to_port") == token.other
+    return wanted
 
 
 # --- rules -------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evtrace.analysis.checks.judgement import Judged, Outcome
+from evtrace.analysis.checks.judgement import Judged
 from evtrace.analysis.checks.stored import Stored
 from evtrace.commands.check import judge_stored
 from evtrace.tracefile.reader import open_trace
@@ -140,11 +140,6 @@ def table(found: list[Caught]) -> list[str]:
             rows.items(), key=lambda row: (order.index(row[0][0]), -len(row[1]), row[0][1])
         )
     ]
-
-
-def withheld(one: Caught) -> int:
-    """Count what the capture can explain."""
-    return len(one.judged.of(Outcome.WITHHELD))
 
 
 if __name__ == "__main__":
