@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick consistency lint format lock bench picture clean
+.PHONY: help demo test test-quick consistency lint format lock bench picture traces clean
 
 help: ## what you can make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -45,6 +45,9 @@ bench: $(READY) ## the record walk, the replay and the start-up, as ratios withi
 
 picture: $(READY) ## docs/img/report.png, the page of a real capture; needs Chromium
 	$(BIN)/python -m tests.browser.picture
+
+traces: $(READY) ## the stored traces, by the commands in traces/*.toml; the same seed gives the same bytes
+	$(BIN)/python -m tests.stored_traces
 
 clean: ## remove what the targets above made
 	rm -rf $(VENV) demo build dist .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache *.egg-info

@@ -11,6 +11,7 @@ from typing import Annotated, ParamSpec
 
 import typer
 
+from evtrace.commands.check import check
 from evtrace.commands.conform import conform
 from evtrace.commands.convert import convert
 from evtrace.commands.cut import cut
@@ -86,6 +87,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "explain": explain,
     "doctor": doctor,
+    "check": check,
     "conform": conform,
 }
 

@@ -40,7 +40,7 @@ def tables_as_json(tables: Iterable[Table]) -> str:
 def as_markdown(report: Report) -> str:
     """Give the report as Markdown, for an issue tracker."""
     source = report.source
-    head = f"**{_plain(report.verdict)}**\n\n{_plain(source.title)}, level {report.level}"
+    head = f"**{plain(report.verdict)}**\n\n{plain(source.title)}, level {report.level}"
     if source.facts.tsc_hz:
         head += f", TSC {source.facts.tsc_hz / 1e6:,.3f} MHz"
     shown = [table for table in report.tables if table.listed]
@@ -54,7 +54,7 @@ def tables_as_markdown(tables: Sequence[Table]) -> str:
 
 def _section(table: Table) -> str:
     rule = ["---:" if table.is_number(name) else "---" for name in table.shown]
-    rows = [table.headings(), rule, *(map(_plain, cells) for cells in table.cells())]
+    rows = [table.headings(), rule, *(map(plain, cells) for cells in table.cells())]
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     if table.unlisted:
         lines += ["", f"... and {table.unlisted:,} more"]
@@ -66,7 +66,7 @@ def _section(table: Table) -> str:
 _MARKS = str.maketrans({mark: "\\" + mark for mark in "\\`*_[]<>|#"} | {"\n": " "})
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Take from a text what Markdown would read as more than text."""
     return text.translate(_MARKS)
 

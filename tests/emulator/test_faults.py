@@ -17,25 +17,10 @@ from tests.emulator.consistency import compare, read_entries, read_truth
 
 FIFO, TWO_LEVEL = FormName.FIFO, FormName.TWO_LEVEL
 BOTH = (FIFO, TWO_LEVEL)
+OWN = Path(__file__).parents[2] / "traces" / "scenarios" / "closed_while_pending.py"
+closed_while_pending = find_scenario(f"{OWN}:closed_while_pending")
 LIMIT = 0.03
 """Seconds; some faults keep a guest busy for ever."""
-
-
-def closed_while_pending(lab: Lab) -> None:
-    """A port is closed with an event pending, and its number comes back with a new owner."""
-    dom0, dom_u = lab.domain("dom0", 0), lab.domain("domU")
-
-    def run():
-        port = yield dom0.alloc_unbound(dom_u.dom)
-        irq = yield dom0.bind_evtchn_to_irq(port)  # never requested, so it stays masked
-        peer = yield lab.ask(dom0, dom_u, dom_u.bind_interdomain_evtchn_to_irq(0, port))
-        yield lab.ask(dom0, dom_u, dom_u.notify_remote_via_irq(peer))
-        yield lab.ask(dom0, dom_u, dom_u.unbind_from_irqhandler(peer))
-        yield dom0.unbind_from_irqhandler(irq)
-        port = yield dom0.alloc_unbound(dom_u.dom)
-        yield dom0.bind_evtchn_to_irqhandler(port, handler_of(), "next")
-
-    lab.start(dom0, run())
 
 
 def two_ports(lab: Lab) -> None:
