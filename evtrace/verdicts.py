@@ -472,7 +472,7 @@ def moves_schema() -> "pl.Schema":
     """Columns of the table of moves; one row a `Move`."""
     import polars as pl  # noqa: PLC0415  polars costs 0.3 s and `evtrace --help` needs none
 
-    numbers = {"dom": pl.UInt16, "port": pl.UInt32, "vcpu": pl.UInt16}
+    numbers = {"dom": pl.UInt16, "port": pl.UInt32, "vcpu": pl.UInt32}
     return pl.Schema({"seq": pl.UInt64, "tsc": pl.Int64, **numbers})
 
 

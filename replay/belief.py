@@ -17,6 +17,8 @@ from evtrace.xen.abi import (
     DOMID_SELF,
     FIFO_LINKED,
     FIFO_MASKED,
+    MAX_VCPUS,
+    NR_FIFO_CHANNELS,
     PAGE_WORDS,
     EvtchnOp,
     FormName,
@@ -222,7 +224,7 @@ class Belief:
         domain = self.machine.domains.get(domid)
         if domain is None:
             form = FormName.FIFO if self._fifo.get(domid, True) else FormName.TWO_LEVEL
-            vcpus = max(self._vcpus.get(domid, 1), vcpu + 1)
+            vcpus = min(max(self._vcpus.get(domid, 1), vcpu + 1), MAX_VCPUS)
             domain = self.machine.seed_domain(domid, vcpus, form)
             domain.is_hvm = self.is_hvm(domid)
             self._map_words(domain, 0)
@@ -248,7 +250,7 @@ class Belief:
 
     def name_port(self, channel: Channel, irq: int) -> None:
         """Learn what a port is from the name of its irq, where nothing better told."""
-        if channel[0] in self._complete or self._is_known(channel):
+        if channel[0] in self._complete or self._is_known(channel) or not _can_be(channel):
             return
         named = port_by_name(self._irq_names.get((channel[0], irq), ""))
         if named is None:
@@ -391,7 +393,7 @@ class Belief:
         complete = channel[0] in self._complete and channel not in self._assumed
         if complete or self._is_known(channel):
             return ""
-        if call.rc == 0:
+        if call.rc == 0 and _can_be(channel):
             self._assumed.discard(channel)
             domain = self.domain(channel[0])
             if domain.port(channel[1]) is not None:
@@ -408,6 +410,8 @@ class Belief:
             return f"the port table of d{owner} is not known"
         domain = self.domain(owner)
         given = call.outputs[0] if call.outputs else 0
+        if not _can_be((owner, given)):
+            return f"d{owner} has no port {given}"
         self._map_words(domain, given)
         below = [
             port
@@ -428,6 +432,8 @@ class Belief:
         if domain.fifo is None or call.rc is None or call.rc < 0 or not call.outputs:
             return ""
         given, read = call.outputs[0], domain.memory.read
+        if not _can_be((domain.domid, given)):
+            return ""
         passed = [number for number in range(1, given) if domain.port(number) is None]
         wrong = [number for number in passed if not domain.fifo.linked(number)]
         if not self.closed.issuperset((domain.domid, number) for number in wrong):
@@ -441,6 +447,8 @@ class Belief:
 
     def _assume(self, channel: Channel) -> None:
         """Note that a port is in use, bound to something that is not known."""
+        if not _can_be(channel):
+            return
         self._assumed.add(channel)
         domain = self.domain(channel[0])
         if domain.port(channel[1]) is None:
@@ -513,7 +521,7 @@ class Belief:
     def create_domain(self, dom: int, vcpus: int) -> None:
         """Follow Xen: a new domain, whose port table is known to be empty."""
         if dom not in self.machine.domains:
-            made = self.machine.create_domain(dom, vcpus, is_hvm=self.is_hvm(dom))
+            made = self.machine.create_domain(dom, min(vcpus, MAX_VCPUS), is_hvm=self.is_hvm(dom))
             self._start_anew(made)
         self._complete.add(dom)
         self.started.add(dom)
@@ -523,3 +531,8 @@ class Belief:
         if dom in self.machine.domains:
             self.machine.destroy_domain(dom)
         self._assumed = {channel for channel in self._assumed if channel[0] != dom}
+
+
+def _can_be(channel: Channel) -> bool:
+    """Tell whether a domain can have such a port: a damaged record may name any number."""
+    return channel[1] < NR_FIFO_CHANNELS

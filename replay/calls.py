@@ -281,6 +281,7 @@ def _joined(fields: tuple[Field, ...], words: tuple[int, ...]) -> tuple[int, ...
         part = words[place : place + count]
         if len(part) < count:
             return None
-        values.append(sum(word << 32 * i for i, word in enumerate(part)))
+        value = sum(word << 32 * i for i, word in enumerate(part))
+        values.append(value & (1 << 8 * member.width) - 1)
         place += count
     return tuple(values)

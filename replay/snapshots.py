@@ -5,7 +5,7 @@ from itertools import groupby
 
 from evtrace.timeline import Kind, Row
 from evtrace.tracefile.family import ChannelBits, FactKey
-from evtrace.xen.abi import PortState
+from evtrace.xen.abi import MAX_VCPUS, NR_FIFO_CHANNELS, PortState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,13 @@ class SeenDomain:
     channels: list[SeenChannel] = field(default_factory=list)
 
 
+DOMAINS = 1 << 16
+"""A domid_t has 16 bits."""
+
+_STATES = frozenset(map(int, PortState))
+_WITH_PEER = frozenset({PortState.UNBOUND, PortState.INTERDOMAIN})
+
+
 class SnapshotCollector:
     """Gathers the rows of snapshots until a row of another kind ends them."""
 
@@ -68,6 +75,8 @@ class SnapshotCollector:
         return self._domains.setdefault((tsc, dom), SeenDomain(dom, tsc, row.seq))
 
     def _channel(self, row: Row) -> None:
+        if not _can_be(row):
+            return
         domain = self._domain(row)
         bits = ChannelBits((row.a1 or 0) & ~0xFF)
         known = ChannelBits.BITS_KNOWN in bits
@@ -87,3 +96,14 @@ class SnapshotCollector:
                 xen_consumer=ChannelBits.XEN_CONSUMER in bits,
             ),
         )
+
+
+def _can_be(row: Row) -> bool:
+    """Tell whether a channel has a state, ports and a vCPU that domains could have."""
+    state = (row.a1 or 0) & 0xFF
+    ends = [row.port or 0]
+    if state == PortState.INTERDOMAIN:
+        ends.append(row.a3 or 0)
+    if state not in _STATES or (state in _WITH_PEER and (row.a2 or 0) >= DOMAINS):
+        return False
+    return max(ends) < NR_FIFO_CHANNELS and (row.vcpu or 0) < MAX_VCPUS

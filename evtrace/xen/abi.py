@@ -131,6 +131,10 @@ class Virq(IntEnum):
 
 
 NR_VIRQS: Final = 24
+NR_FIFO_CHANNELS: Final = 1 << 17
+"""No domain has more ports, in either form; xen/include/public/event_channel.h."""
+MAX_VCPUS: Final = 8192
+"""No domain has more vCPUs: a PV guest's MAX_VIRT_CPUS, xen/include/asm-x86/config.h."""
 
 BIND_PIRQ_WILL_SHARE: Final = 1
 """Bit of `flags` in EVTCHNOP_bind_pirq."""
