@@ -57,12 +57,17 @@ class Runs:
         self.pollers = Pollers(coverage)
         self.upcalls = Upcalls(belief, coverage, results, self._last_run.get)
         self._fates = Fates(belief, coverage, tokens, self._habits, self.upcalls.__contains__)
+        self._uncovered: dict[int, int] = {}  # dom -> last hypercall of which nothing is known
         self.previous: Run | None = None
         """The run of the same port before the one that started last."""
 
     def pass_by(self, tsc: int) -> None:
         """Note how far the trace was replayed."""
         self._fates.now = tsc
+
+    def pass_uncovered(self, dom: int, tsc: int) -> None:
+        """Note a hypercall of a domain that may have been any."""
+        self._uncovered[dom] = tsc
 
     # --- tokens ----------------------------------------------------------------------------
 
@@ -428,7 +433,11 @@ class Runs:
 
     def _calls_missing(self, dom: int, since: int, now: int) -> str:
         """Say why a call of the domain may be missing: not captured, or lost with the file."""
-        return self._coverage.missing(dom, RecordClass.CALL, since, now) or self._coverage.loss
+        missing = self._coverage.missing(dom, RecordClass.CALL, since, now) or self._coverage.loss
+        passed = self._uncovered.get(dom, -1)
+        if not missing and since <= passed <= now:
+            missing = f"the arguments of a hypercall of d{dom} at {passed} were not captured"
+        return missing
 
     def _taken_elsewhere(self, channel: Channel, run: Run) -> bool:
         """Tell whether another vCPU handles the port, or has since this one began to scan."""

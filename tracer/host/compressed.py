@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from evtrace.errors import CannotRecordError, NoInputError, NotATraceError
 
@@ -42,14 +43,23 @@ def read_elf(path: Path) -> bytes:
     return image
 
 
+class _Decompressor(Protocol):
+    @property
+    def eof(self) -> bool: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
 def _decompressed(path: Path, content: bytes) -> bytes:
-    for magic, decompress in _METHODS.items():
+    for magic, make in _METHODS.items():
         if content.startswith(magic):
+            decompressor, hint = make(), "check that the file was copied whole"
             try:
-                return decompress(content)
+                image = decompressor.decompress(content)
             except (OSError, EOFError, lzma.LZMAError, zlib.error, ValueError) as error:
-                hint = "check that the file was copied whole"
                 raise NotATraceError(path, 0, "a whole image", str(error), hint) from error
+            if not decompressor.eof:
+                raise NotATraceError(path, len(content), "a whole image", "its end", hint)
+            return image
     for magic, method in _UNKNOWN_METHODS.items():
         if content.startswith(magic):
             message = (
@@ -60,21 +70,30 @@ def _decompressed(path: Path, content: bytes) -> bytes:
     return content
 
 
-def _zstd(content: bytes) -> bytes:
-    import zstandard  # noqa: PLC0415  only for kernels compressed so
+class _Zstd:
+    def __init__(self) -> None:
+        import zstandard  # noqa: PLC0415  only for kernels compressed so
 
-    try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
-    except zstandard.ZstdError as error:
-        raise ValueError(str(error)) from error
+        self._object = zstandard.ZstdDecompressor().decompressobj()
+        self._error = zstandard.ZstdError
+
+    @property
+    def eof(self) -> bool:
+        return self._object.eof
+
+    def decompress(self, data: bytes, /) -> bytes:
+        try:
+            return self._object.decompress(data)
+        except self._error as error:
+            raise ValueError(str(error)) from error
 
 
-_METHODS: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\xfd7zXZ\0": lambda content: lzma.LZMADecompressor().decompress(content),
-    b"\x1f\x8b": lambda content: zlib.decompressobj(wbits=31).decompress(content),
-    b"BZh": lambda content: bz2.BZ2Decompressor().decompress(content),
-    b"\x5d\0\0": lambda content: lzma.LZMADecompressor(lzma.FORMAT_ALONE).decompress(content),
-    b"\x28\xb5\x2f\xfd": _zstd,
+_METHODS: dict[bytes, Callable[[], _Decompressor]] = {
+    b"\xfd7zXZ\0": lzma.LZMADecompressor,
+    b"\x1f\x8b": lambda: zlib.decompressobj(wbits=31),
+    b"BZh": bz2.BZ2Decompressor,
+    b"\x5d\0\0": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
+    b"\x28\xb5\x2f\xfd": _Zstd,
 }
 """First bytes -> what undoes it; each leaves alone what follows the stream."""
 

@@ -17,6 +17,10 @@ from evtrace.tracer.host.code import Code, Text, find_entries, find_functions, f
 from evtrace.tracer.host.compressed import read_elf
 from evtrace.tracer.host.kallsyms import Symbol, decode_kallsyms
 
+_CLASS_AT, _CLASS_64 = 4, 2
+_SECTION_TABLE, _SECTION_TABLE_AT = struct.Struct("<Q"), 0x28
+_SECTIONS, _SECTIONS_AT = struct.Struct("<HHH"), 0x3A
+"""Bytes of each section's header, their number, and that of the one with their names."""
 _X86_64 = "EM_X86_64"
 _EXECUTABLE = 0x4
 _FUNCTION_KINDS = {"STT_FUNC", "STT_NOTYPE"}
@@ -96,15 +100,22 @@ def _open(path: Path, image: bytes) -> Elf:
     except ImportError as error:
         message = "reading a kernel image needs pyelftools: pip install 'evtrace[host]'"
         raise CannotRecordError(message) from error
-    try:
-        elf = elftools.ELFFile(io.BytesIO(image))
-    except import_module("elftools.common.exceptions").ELFError as error:
+    if len(image) < _SECTIONS_AT + _SECTIONS.size or not _is_whole(image):
         hint = "check that the file was copied whole"
-        raise NotATraceError(path, 0, "an ELF image", str(error), hint) from error
+        raise NotATraceError(path, len(image), "a whole ELF image of 64 bits", "its end", hint)
+    elf = elftools.ELFFile(io.BytesIO(image))
     if elf["e_machine"] != _X86_64:
         message = f"{path}: is for {elf['e_machine']}: call sites are found in x86-64 code only"
         raise CannotRecordError(message)
     return elf
+
+
+def _is_whole(image: bytes) -> bool:
+    """Tell whether the table of sections, which is at the end of an image, is there."""
+    (table,) = _SECTION_TABLE.unpack_from(image, _SECTION_TABLE_AT)
+    size, number, _ = _SECTIONS.unpack_from(image, _SECTIONS_AT)
+    is_64_bit = image[_CLASS_AT] == _CLASS_64
+    return bool(is_64_bit and number and size and table + size * number <= len(image))
 
 
 def _symbols(elf: Elf) -> Iterator[Symbol]:

@@ -16,6 +16,10 @@ from evtrace.errors import CannotRecordError, CannotWriteError
 from evtrace.tracer.host.machine import Machine
 from evtrace.tracer.host.tracefs import Tracefs, find_tracefs
 
+OPTIMIZATION = Path("proc/sys/debug/kprobes-optimization")
+"""Whether probes become jumps. Such a probe is handled with interrupts on, and the probes that an
+interrupt meets meanwhile are lost; with it off a probe is a breakpoint, which masks interrupts."""
+
 _PATH = Path("run/evtrace/recording.json")
 
 
@@ -29,6 +33,8 @@ class Entry:
     """Where the capture is written."""
     xentrace: int = 0
     xentrace_started: str = ""
+    optimization: str = ""
+    """What is to be written back to `OPTIMIZATION`."""
     left: list[str] = field(default_factory=list)
     """What could not be taken down."""
 
@@ -91,9 +97,29 @@ class Ledger:
             else:
                 self._path.unlink(missing_ok=True)
 
+    @contextmanager
+    def unoptimized(self, entry: Entry) -> Iterator[None]:
+        """Keep probes from becoming jumps, as far as the kernel lets itself be told."""
+        path = self._machine.root / OPTIMIZATION
+        entry.optimization = self._machine.text(str(OPTIMIZATION))
+        self.write(entry)
+        try:
+            if entry.optimization:
+                path.write_text("0\n", "utf-8")
+            yield
+        finally:
+            restore_optimization(self._machine, entry)
+
     def forget(self) -> None:
         """Take the entry out."""
         self._path.unlink(missing_ok=True)
+
+
+def restore_optimization(machine: Machine, entry: Entry) -> None:
+    """Write back what the kernel did before."""
+    if entry.optimization:
+        with suppress(OSError):
+            (machine.root / OPTIMIZATION).write_text(f"{entry.optimization}\n", "utf-8")
 
 
 def clean(machine: Machine) -> Iterator[str]:
@@ -112,6 +138,7 @@ def clean(machine: Machine) -> Iterator[str]:
     if place is not None:
         yield from _take_down(Tracefs(place))
     if entry is not None:
+        restore_optimization(machine, entry)
         ledger.forget()
         yield f"the ended recording's capture is in {entry.folder}"
 

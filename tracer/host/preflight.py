@@ -160,7 +160,7 @@ def _sites(seen: Preflight, code: Code, found: Found) -> Check:
     if found.not_understood:
         text += f"; not understood, so not seen: {', '.join(found.not_understood)}"
     if not found.sites:
-        return Check("call sites", Answer.NO, "none found; no calls, their arguments and results")
+        return Check("call sites", Answer.NO, f"{text}; no calls, their arguments and results")
     partly = blind or found.not_understood
     return Check("call sites", Answer.PARTLY if partly else Answer.YES, text)
 

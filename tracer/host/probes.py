@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from evtrace.tracer.host.code import EVENT_CHANNEL_OP, Code
+from evtrace.tracer.host.disassembly import disassemble
 from evtrace.tracer.host.sites import CallSite
 from evtrace.tracer.host.values import WORDS
+from evtrace.xen.abi import EvtchnOp
 
 GROUP = "evtrace"
 """Group of all probes, and name of the tracefs instance."""
@@ -42,6 +44,11 @@ _ENTRIES = {
 }
 """Function -> what is shown when it is entered."""
 
+_INTERRUPTIBLE = {"xen_irq_lateeoi", "unbind_from_irqhandler"}
+"""Of these the functions that run with interrupts on. A probe at the very entry is called by ftrace
+as the function runs, and probes in an interrupt on top of it are lost; a breakpoint masks these."""
+_PATCHED_BYTES = 5
+
 _BINDS = {
     "bind_evtchn_to_irq": _PORT,
     "bind_evtchn_to_irq_lateeoi": _PORT,
@@ -58,6 +65,7 @@ _BINDS = {
 _MAX_ACTIVE = 10
 """Calls of one function whose return is waited for at a time."""
 _MAX_NAME = 63
+_MAX_ERRNO = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ def call_probes(sites: Iterable[CallSite], origin: int) -> Iterator[Probe]:
     words = [f"w{number}" for number in range(WORDS)]
     for site in sites:
         name = site.name[: _MAX_NAME - len("_post")]
-        condition = f"op=={EVENT_CHANNEL_OP}" if site.is_any else ""
+        conditions = [f"op=={EVENT_CHANNEL_OP}"] if site.is_any else []
         op = [f"op={site.op}"] if site.is_any else []
         if site.before is not None:
             shown = [f"{word}={fetch}" for word, fetch in zip(words, site.words, strict=False)]
@@ -92,16 +100,19 @@ def call_probes(sites: Iterable[CallSite], origin: int) -> Iterator[Probe]:
                     f"cmd={site.cmd}",
                     *shown,
                 ),
-                condition,
+                " && ".join(conditions),
                 is_call=True,
             )
         user = "u" * site.is_any
         shown = [f"{word}=+{user}{4 * number}(%si):x32" for number, word in enumerate(words)]
         place = _place(site, site.behind, origin)
+        if site.is_shared:  # told from what else comes here by what only a call leaves
+            constant = [] if site.constant is None else [f"cmd=={site.constant}"]
+            conditions += [*constant, f"cmd<={max(EvtchnOp)}", "rc<=0", f"rc>-{_MAX_ERRNO}"]
         yield Probe(
             f"{name}_post",
             _line("p", f"{name}_post", place, *op, "cmd=%di:u32", "rc=%ax:s32", *shown),
-            condition,
+            " && ".join(conditions),
             is_call=True,
         )
 
@@ -110,12 +121,28 @@ def function_probes(code: Code) -> Iterator[Probe]:
     """Give the probes on the functions of the event-channel code that this kernel has."""
     for function, shown in _ENTRIES.items():
         if function in code.names:
-            yield Probe(function, _line("p", function, function, shown))
+            place = function
+            if function in _INTERRUPTIBLE:
+                place += f"+{skip}" if (skip := _entry_bytes(code, function)) else ""
+            yield Probe(function, _line("p", function, place, shown))
     for function, shown in _BINDS.items():
         if function in code.names:
             yield Probe(function, _line("p", function, function, shown))
             name = f"{function}_ret"
             yield Probe(name, _line(f"r{_MAX_ACTIVE}", name, function, "irq=$retval:s32"))
+
+
+def _entry_bytes(code: Code, name: str) -> int:
+    """Give the size of what the kernel patches to follow a function, at its entry."""
+    function = next((own for own in code.functions if own.name == name and own.is_unique), None)
+    size = 0
+    for at in disassemble(code.read(function)[:16], 0) if function else ():
+        if at.size == _PATCHED_BYTES and at.mnemonic in {"nop", "call"}:
+            return size + at.size
+        if at.mnemonic != "endbr64":
+            break
+        size += at.size
+    return 0
 
 
 def traced_functions(code: Code) -> list[str]:

@@ -104,9 +104,11 @@ class Recorder:
         Everything that was set up is taken down whatever happens. Raises `CannotRecordError`, and
         `CannotWriteError` when the disk is full; the files so far stay in the plan's folder.
         """
-        with Ledger(self._machine).recording(self._plan.folder) as entry, ExitStack() as stack:
+        ledger = Ledger(self._machine)
+        with ledger.recording(self._plan.folder) as entry, ExitStack() as stack:
             probes: list[Probe] = []
             if self._plan.tracefs is not None:
+                stack.enter_context(ledger.unoptimized(entry))
                 probes = stack.enter_context(self._defined(self._plan.tracefs, entry))
             self.captured.before = self._listed("before")
             self._record(probes, entry)
@@ -155,6 +157,9 @@ class Recorder:
                 Ledger(self._machine).write(entry)
             self._watch(text, running, meter)
         captured.status = meter.read()
+        missed = plan.tracefs.missed() if plan.tracefs else 0
+        if missed:
+            captured.remarks.append(f"{missed} times a probe was passed while another was handled")
 
     def _watch(self, text: PipeCopy | None, running: Xentrace | None, meter: "_Meter") -> None:
         """Copy and report until it is time to stop."""

@@ -27,8 +27,9 @@ _HEAD = """\
 # buffer of each CPU, {buffer_kb} unless set. Written by `evtrace record --script` for
 #     {banner}
 kernel={kernel}
-tracing=/sys/kernel/tracing
+tracing=${{EVTRACE_TRACEFS:-/sys/kernel/tracing}}
 own=$tracing/instances/{group}
+optimization=${{EVTRACE_OPTIMIZATION:-/proc/sys/debug/kprobes-optimization}}
 
 say() {{ echo "evtrace: $*" >&2; }}
 
@@ -48,6 +49,7 @@ fi
 
 take_down() {{
     trap '' INT TERM HUP
+    [ -z "$optimized" ] || echo "$optimized" > $optimization
     echo 0 > $own/tracing_on
     [ -e $own/events/{group} ] && echo 0 > $own/events/{group}/enable
     echo nop > $own/current_tracer
@@ -69,6 +71,8 @@ follow() {{ echo "$1" 2>/dev/null >> $own/set_ftrace_filter && followed=1; }}
 mkdir $own || exit 69
 trap take_down EXIT
 trap 'exit 130' INT TERM HUP
+# a probe that is a jump loses those that an interrupt meets on top of it
+optimized=$(cat $optimization 2>/dev/null) && echo 0 > $optimization
 echo 0 > $own/tracing_on
 echo {clock} > $own/trace_clock
 echo "${{EVTRACE_BUFFER_KB:-{buffer_kb}}}" > $own/buffer_size_kb

@@ -46,6 +46,10 @@ class CallSite:
     """The call makes other hypercalls too, as a program in user space asks."""
     op: str = ""
     """Then: kprobe argument that gives the hypercall's number, at `before` and `behind`."""
+    is_shared: bool = False
+    """Other branches come to `behind` too, without the call."""
+    constant: int | None = None
+    """The operation, where it is a constant."""
 
     @property
     def name(self) -> str:
@@ -153,7 +157,15 @@ class _Search:
     def _site(self, function: Function, place: int, *, is_any: bool) -> CallSite | None:
         """Find a place for the probe before a call: one that shows all words, else only cmd."""
         call = self._instructions[place]
-        site = CallSite(function, None, call.end - function.address, is_any=is_any)
+        cmd = self._constant("di", place)
+        site = CallSite(
+            function,
+            None,
+            call.end - function.address,
+            is_any=is_any,
+            is_shared=call.end in self._targets,
+            constant=None if cmd == _ANY else cmd,
+        )
         nearest = site
         for first in range(place, max(-1, place - 1 - _PROBE_BACK), -1):
             path = self._instructions[first:place]

@@ -1,7 +1,6 @@
-"""Snapshots of the channels, taken with Xen's own tools: lsevtchn for each domain, and debug keys:
-e shows the channels, s the clocks.
+"""Snapshots of the channels, taken with Xen's own tools: lsevtchn for each domain, and debug keys.
 
-They print into Xen's log, which is read and left as it is.
+Key e shows the channels, s the clocks. They print into Xen's log, which is left as it is.
 """
 
 from collections.abc import Collection, Iterator

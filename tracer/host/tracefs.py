@@ -6,6 +6,7 @@ instance's, so that no other user of tracing is disturbed.
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,19 +125,29 @@ class Tracefs:
         return refused
 
     def _follow_functions(self, functions: list[str]) -> Iterator[str]:
-        """Start the function tracer on the functions that it knows."""
+        """Start the function tracer on the functions that it knows; of some it follows none."""
         known = 0
         for function in functions:
-            try:
+            with suppress(OSError):
                 _write(self.instance / "set_ftrace_filter", function, append=True)
                 known += 1
-            except OSError as error:
-                yield f"function {function}: {error.strerror or error}"
-        if known:  # without a filter it would follow every function of the kernel
-            try:
-                self.set("current_tracer", "function")
-            except OSError as error:
-                yield f"function tracer: {error.strerror or error}"
+        if not known:  # without a filter it would follow every function of the kernel
+            if functions:
+                yield "the function tracer: none of the functions"
+            return
+        try:
+            self.set("current_tracer", "function")
+        except OSError as error:
+            yield f"the function tracer: {error.strerror or error}"
+
+    def missed(self) -> int:
+        """Give how often a probe of ours was passed while another was being handled."""
+        try:
+            lines = (self.root / "kprobe_profile").read_text("utf-8").splitlines()
+        except OSError:
+            return 0
+        own, fields = set(self.defined()), [line.split() for line in lines]
+        return sum(int(at[2]) for at in fields if len(at) == 3 and at[0] in own)
 
     # --- the ring --------------------------------------------------------------------------------
 
