@@ -29,10 +29,9 @@ def assembled(*parts, address=BASE):
     """Join instructions; `CALL` and `CALL_PAGE` become calls of the entries."""
     code = b""
     for part in parts:
-        if part in {CALL, CALL_PAGE}:
-            target = ENTRY if part == CALL else PAGE_ENTRY
-            part = b"\xe8" + struct.pack("<i", target - (address + len(code) + 5))
-        code += part
+        target = {CALL: ENTRY, CALL_PAGE: PAGE_ENTRY}.get(part)
+        behind = address + len(code) + 5
+        code += part if target is None else b"\xe8" + struct.pack("<i", target - behind)
     return code
 
 

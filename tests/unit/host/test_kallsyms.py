@@ -1,4 +1,4 @@
-"""kallsyms: its text, and its tables in an image without symbols, as three ages of Linux lay it out."""
+"""kallsyms: its text, and its tables in an image, as three ages of Linux lay them out."""
 
 import struct
 

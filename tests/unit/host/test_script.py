@@ -85,7 +85,7 @@ def test_it_records_prints_the_text_and_takes_all_down(shell, script, tracefs, t
 
 @pytest.mark.skipif(not shutil.which("busybox"), reason="no busybox here")
 def test_busybox_understands_it(script):
-    busybox = shutil.which("busybox")
+    busybox = shutil.which("busybox") or ""
 
     assert 0 == subprocess.run([busybox, "sh", "-n", script], check=False).returncode
 

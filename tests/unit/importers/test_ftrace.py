@@ -135,3 +135,9 @@ def test_a_clock_that_is_not_the_tsc_is_refused_with_what_to_do():
 
     with pytest.raises(UsageError, match=r"domU.txt: line 1: .*x86-tsc"):
         parse_ftrace("domU.txt", text)
+
+
+def test_lines_that_a_pipe_gave_late_come_in_order():
+    late = ["a-1 [000] d.h1. 20: f <-g\n", "b-2 [001] d.h1. 10: f <-g\n"]
+
+    assert [(10, 2), (20, 1)] == [(line.tsc, line.number) for line in parse_ftrace("t", late).lines]
