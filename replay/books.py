@@ -23,6 +23,8 @@ class Books:
     """When bind_vcpu last moved a port."""
     freed: dict[Channel, tuple[int, int]] = field(default_factory=dict)
     """(vCPU, since when) of a port whose irq is being freed."""
+    uncovered: dict[int, int] = field(default_factory=dict)
+    """By domain: its last hypercall of which nothing but that it was made is known."""
     left_over: dict[Channel, tuple[int, int]] = field(default_factory=dict)
     """(seq, tsc) of the close of a port that was pending then."""
 

@@ -162,7 +162,11 @@ class Explainer:
 
     def _calls_missing(self, dom: int, since: int, now: int) -> str:
         """Say why a call of the domain may be missing: not captured, or lost with the file."""
-        return self._coverage.missing(dom, RecordClass.CALL, since, now) or self._coverage.loss
+        missing = self._coverage.missing(dom, RecordClass.CALL, since, now) or self._coverage.loss
+        passed = self._books.uncovered.get(dom, -1)
+        if not missing and since <= passed <= now:
+            missing = f"the arguments of a hypercall of d{dom} at {passed} were not captured"
+        return missing
 
     def _taken_elsewhere(self, channel: Channel, run: Run) -> bool:
         """Tell whether another vCPU handles the port, or has since this one began to scan."""

@@ -343,6 +343,8 @@ class Follow:
         self.results.hypercalls += 1
         self.results.uncovered += 1
         self.results.uncovered_by_vcpu[row.dom, row.vcpu] += 1
+        if row.dom is not None:
+            self._runs.pass_uncovered(row.dom, row.tsc_hi)
 
     def _returned(self, row: Row) -> None:
         """Count a call whose entry, and so its arguments, were not seen."""

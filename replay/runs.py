@@ -59,6 +59,10 @@ class Runs:
         """Note how far the trace was replayed."""
         self._fates.now = tsc
 
+    def pass_uncovered(self, dom: int, tsc: int) -> None:
+        """Note a hypercall of a domain that may have been any."""
+        self._books.uncovered[dom] = tsc
+
     # --- tokens ----------------------------------------------------------------------------
 
     def contribute(self, channel: Channel, part: Contribution, send: Send | None) -> None:

@@ -32,6 +32,21 @@ def test_a_send_of_the_peer_is_the_cause():
     assert results.sends[0].run_seq == run.seq
 
 
+def test_a_hypercall_of_the_peer_that_no_probe_saw_may_have_been_the_send():
+    script = connected()
+    script.add(12, Kind.HYPERCALL, dom=1)
+    script.run(20, 1)
+    script.run(30, 1)
+
+    results = script.replay()
+
+    first, second = results.runs
+    assert Cause.UNKNOWN is first.cause
+    assert "a hypercall of d1 at 12" in first.reason
+    assert Cause.UNPROVOKED is second.cause
+    assert 1 == len(results.divergences)
+
+
 def test_two_sends_before_one_run_coalesce():
     script = connected()
     script.send(10, 12, 1, dom=1)

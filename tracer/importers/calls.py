@@ -29,10 +29,15 @@ class ProbedCall:
     """Events of its vCPU were lost while it was open: what returns may be another call."""
 
     def arguments(self) -> tuple[int, ...]:
-        """Give the arguments in the order of `ops.arg_names`, as far as the probe saw them."""
+        """Give the arguments in the order of `ops.arg_names`, as far as the probes saw them.
+
+        Xen leaves them as they are: where the probe before the call has no words, the one behind
+        it shows the same.
+        """
         if self.pre is None or self.op not in _OPS:
             return ()
-        return ops.decode_args(_OPS[self.op], _words(self.pre))
+        words = _words(self.pre) or (_words(self.post) if self.post else [])
+        return ops.decode_args(_OPS[self.op], words)
 
     def argument_words(self) -> list[int]:
         """Give the arguments as CALL_ENTER holds them: a 64-bit one as two words."""
@@ -71,10 +76,11 @@ class ProbedCall:
         """Tell whether `line` can be the return of this call."""
         if self.pre is None or (self.op, _base(self.pre)) != (_op(line), _base(line)):
             return False
-        if not self.is_doubtful or self.op not in _OPS:
+        words = _words(self.pre)
+        if not self.is_doubtful or self.op not in _OPS or not words:
             return True
         op = _OPS[self.op]
-        return ops.decode_args(op, _words(self.pre)) == ops.decode_args(op, _words(line))
+        return ops.decode_args(op, words) == ops.decode_args(op, _words(line))
 
 
 _PORT_MADE = {

@@ -31,6 +31,8 @@ _AFTERWARDS = re.compile(
 _TSC = re.compile(
     PREFIX + r"dom(?P<dom>\d{1,9})(?P<hvm>\(hvm\))?: mode=(?P<mode>\d+).*\bkhz=(?P<khz>\d{1,9})"
 )
+_PROCESSOR = re.compile(PREFIX + r"Detected (\d{2,6}\.\d{1,6}) MHz processor")
+"""What Xen logs at its start: the TSC's rate."""
 _ALWAYS_EMULATED = "1"
 """tsc_mode in which a guest's TSC counts nanoseconds, whatever the host's does."""
 _VCPUS_OF = re.compile(PREFIX + r"VCPU information and callbacks for domain (\d{1,9}):")
@@ -150,6 +152,8 @@ class _DumpReader:
             snapshot.hvm[int(tsc["dom"])] = tsc["hvm"] is not None
             if tsc["mode"] != _ALWAYS_EMULATED:
                 snapshot.tsc_hz = int(tsc["khz"]) * 1000
+        elif (clock := _PROCESSOR.match(line)) is not None:
+            snapshot.tsc_hz = snapshot.tsc_hz or round(float(clock[1]) * 1_000_000)
         elif (start := _VCPUS_OF.match(line)) is not None:
             self._vcpus_of = int(start[1])
         elif (vcpu := _VCPU.match(line)) is not None and self._vcpus_of is not None:

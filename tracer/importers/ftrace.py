@@ -36,7 +36,7 @@ class Line:
 
     number: int
     task: str
-    """`TASK-PID`; for the idle task of each CPU its own name."""
+    """The task's PID, whose name may change; for the idle task of each CPU a name of its own."""
     cpu: int
     """The vCPU, as the guest numbers it."""
     in_irq: bool | None
@@ -82,7 +82,7 @@ class FtraceText:
 
 
 def parse_ftrace(name: str, text: Iterable[str]) -> FtraceText:
-    """Read a text; `name` is for messages.
+    """Read a text; `name` is for messages. The events come in order of time.
 
     Raises `UsageError` if its clock is not the TSC, `NotATraceError` if it is no ftrace text.
     """
@@ -104,6 +104,7 @@ def parse_ftrace(name: str, text: Iterable[str]) -> FtraceText:
         elif line.strip():
             strange.append((number, line))
     parsed.surroundings += len(strange)
+    parsed.lines.sort(key=lambda line: line.tsc)  # a pipe may give a late CPU's lines late
     if not parsed.lines and not is_ftrace:
         found = f"{parsed.surroundings} lines that are none"
         hint = "give what `cat /sys/kernel/tracing/trace` printed in the domain"
@@ -140,7 +141,7 @@ def _event(name: str, number: int, match: re.Match[str]) -> Line:
         )
         raise UsageError(message)
     cpu = int(match["cpu"])
-    task = f"<idle>/{cpu}" if match["pid"] == "0" else f"{match['task']}-{match['pid']}"
+    task = f"<idle>/{cpu}" if match["pid"] == "0" else match["pid"]
     what, caller, values = _what(match["event"])
     return Line(
         number, task, cpu, _in_irq(match["flags"]), int(match["time"]), what, caller, values

@@ -61,13 +61,15 @@ class _Translation:
         }
 
     def run(self) -> GuestTrace:
-        gaps = iter([*sorted(self._trace.text.gaps, key=lambda gap: gap[1]), (0, 1 << 62)])
-        cpu, gap_line = next(gaps)
+        gaps: dict[int, list[int]] = {}
+        for cpu, place in sorted(self._trace.text.gaps, reverse=True):
+            gaps.setdefault(cpu, []).append(place)
         for line in self._trace.text.lines:
-            while gap_line < line.number:
-                self._trace.calls.doubt(cpu)
-                self._vcpu(cpu).leave_irq()
-                cpu, gap_line = next(gaps)
+            lost = gaps.get(line.cpu)
+            while lost and lost[-1] < line.number:
+                lost.pop()
+                self._trace.calls.doubt(line.cpu)
+                self._vcpu(line.cpu).leave_irq()
             self._take(line)
         self._resolve()
         return self._trace

@@ -16,19 +16,19 @@ def test_a_traced_function():
 
 
 @pytest.mark.parametrize(
-    ("start", "task"),
+    ("start", "pid"),
     [
-        ("  kworker/u8:3-ev-46     [000] d..2.", "kworker/u8:3-ev-46"),
-        ("     my task-with-7-12   [000] .....", "my task-with-7-12"),
-        ("            bash-149   ( 149) [000] ...1.", "bash-149"),
-        ("            bash-149   [000]", "bash-149"),
-        ("            bash-149     [000] ..Zff", "bash-149"),
+        ("  kworker/u8:3-ev-46     [000] d..2.", "46"),
+        ("     my task-with-7-12   [000] .....", "12"),
+        ("            bash-149   ( 149) [000] ...1.", "149"),
+        ("            bash-149   [000]", "149"),
+        ("            bash-149     [000] ..Zff", "149"),
     ],
 )
-def test_names_of_tasks_and_absent_columns(start, task):
+def test_names_of_tasks_and_absent_columns(start, pid):
     (line,) = parse_ftrace("t", [f"{start} 12: p_pre: (f+0x1/0x2 [m]) cmd=4 w0=0x1\n"]).lines
 
-    assert (task, "p_pre", {"cmd": "4", "w0": "0x1"}) == (line.task, line.name, line.values)
+    assert (pid, "p_pre", {"cmd": "4", "w0": "0x1"}) == (line.task, line.name, line.values)
 
 
 def test_what_surrounds_the_text_is_the_consoles():
@@ -135,3 +135,9 @@ def test_a_clock_that_is_not_the_tsc_is_refused_with_what_to_do():
 
     with pytest.raises(UsageError, match=r"domU.txt: line 1: .*x86-tsc"):
         parse_ftrace("domU.txt", text)
+
+
+def test_lines_that_a_pipe_gave_late_come_in_order():
+    late = ["a-1 [000] d.h1. 20: f <-g\n", "b-2 [001] d.h1. 10: f <-g\n"]
+
+    assert [(10, 2), (20, 1)] == [(line.tsc, line.number) for line in parse_ftrace("t", late).lines]

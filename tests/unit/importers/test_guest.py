@@ -69,8 +69,24 @@ def test_tasks_that_interleave_on_one_cpu_keep_their_pairs():
 
     first, second = text.read().calls.calls
 
-    assert ("a-1", "a-1") == (first.pre.task, first.post.task)
-    assert ("b-2", "b-2") == (second.pre.task, second.post.task)
+    assert ("1", "1") == (first.pre.task, first.post.task)
+    assert ("2", "2") == (second.pre.task, second.post.task)
+
+
+def test_a_task_whose_name_changes_keeps_its_pairs():
+    text = Text().add(call(4, 1), task="bash-7").add(call(4, 1, rc=0), task="exercise-7")
+
+    (only,) = text.read().calls.calls
+
+    assert (1000, 1010) == (only.pre.tsc, only.post.tsc)
+
+
+def test_arguments_that_the_probe_before_could_not_see_are_those_behind():
+    text = Text().add(call(6), call(6, 0x30000, 5, rc=0))
+    (only,) = text.read().calls.calls
+
+    assert (0, 3) == only.arguments()
+    assert (5,) == only.outputs()
 
 
 def test_the_idle_tasks_of_two_cpus_are_two_tasks():

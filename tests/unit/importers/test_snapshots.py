@@ -83,3 +83,9 @@ def test_two_sources_of_one_time_are_one_snapshot():
 
     assert ["d3:1", "d3:2", "d3:9"] == disagreements
     assert dump.domains[3][1].state is PortState.UNBOUND  # the dump shows more, so it wins
+
+
+def test_what_xen_logs_at_its_start_tells_the_rate_of_the_tsc():
+    log = ["(XEN) Platform timer is 100.000MHz HPET", "(XEN) Detected 2596.122 MHz processor."]
+
+    assert 2_596_122_000 == parse_debug_keys(log).tsc_hz
