@@ -96,7 +96,7 @@ def compile_python(folder: Path) -> None:
     """Compile for dom0, which has no time for it, where this Python is the same as dom0's."""
     if sys.version_info[:2] == DOM0_PYTHON:
         quiet = ("-q", "--invalidation-mode", "unchecked-hash")
-        run(sys.executable, "-m", "compileall", *quiet, str(folder))
+        run(sys.executable, "-P", "-m", "compileall", *quiet, str(folder))
 
 
 def _ext4(image: Path, size_mb: int, *source: str) -> None:

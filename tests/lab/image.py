@@ -128,7 +128,7 @@ def _requirements() -> str:
     """The locked packages that a user gets, with their hashes: no development tools."""
     quiet = ("--quiet", "--directory", str(LOCK_FOLDER))
     what = ("--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate")
-    return disk.run(sys.executable, "-m", "uv", *quiet, "export", *what)
+    return disk.run(sys.executable, "-P", "-m", "uv", *quiet, "export", *what)
 
 
 def _kept(path: Path, make: Callable[[Path], None]) -> Path:
@@ -169,7 +169,7 @@ def _build_packages(to: Path) -> None:
     for platform in ("manylinux2014", *(f"manylinux_2_{minor}" for minor in GLIBC)):
         target += ["--platform", f"{platform}_x86_64"]
     what = ("--only-binary", ":all:", "--no-deps", "--require-hashes", "-r", str(wanted))
-    pip = (sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    pip = (sys.executable, "-P", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     disk.run(*pip, *target, "--target", str(folder), *what)
     disk.compile_python(folder)
     disk.filled(to / "packages.img", folder)
