@@ -7,6 +7,7 @@ The exit code is the script's; 69 where this machine cannot run the lab, 70 wher
 
 import argparse
 import fcntl
+import re
 import shutil
 import sys
 import tempfile
@@ -30,9 +31,11 @@ class Outcome:
     folder: Path
 
     @property
-    def console(self) -> str:
-        """What Xen and dom0 wrote on the serial line."""
-        return (self.folder / "console.log").read_text(errors="replace")
+    def xen(self) -> str:
+        """The version that Xen gave on the serial line."""
+        console = (self.folder / "console.log").read_text(errors="replace")
+        found = re.search(r"Xen version [\d.]+ \([^)]*\)", console)
+        return found.group() if found else "Xen version unknown"
 
 
 def boot(

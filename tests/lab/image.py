@@ -127,7 +127,7 @@ def _hash(*parts: str) -> str:
 def _requirements() -> str:
     """The locked packages that a user gets, with their hashes: no development tools."""
     quiet = ("--quiet", "--directory", str(LOCK_FOLDER))
-    what = ("--frozen", "--no-dev", "--no-emit-project", "--no-header", "--no-annotate")
+    what = ("--frozen", "--no-dev", "--all-extras", "--no-emit-project", "--no-header")
     return disk.run(sys.executable, "-P", "-m", "uv", *quiet, "export", *what)
 
 

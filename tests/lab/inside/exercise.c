@@ -6,7 +6,7 @@
  *   exercise churn TIMES             allocate, bind, close both ends, TIMES over
  *   exercise storm SENDS             SENDS from one end to the other, which never unmasks
  *   exercise wrong                   binds that Xen refuses
- *   exercise serve DOMAIN ROUNDS     allocate for DOMAIN, say "PORT n", answer ROUNDS events
+ *   exercise serve DOMAIN ROUNDS     allocate for DOMAIN, say "PORT n" on stderr, answer ROUNDS events
  *   exercise call DOMAIN PORT ROUNDS bind to PORT of DOMAIN, send and await the answer ROUNDS times
  */
 #include <errno.h>
@@ -162,8 +162,7 @@ static int wrong(void)
 static int serve(int domain, int rounds)
 {
     int fd = device(), port = allocate(fd, domain), done = 0;
-    printf("PORT %d\n", port);
-    fflush(stdout);
+    fprintf(stderr, "PORT %d\n", port);
     while (done < rounds && await(fd, 2 * WAIT_MS)) {
         notify(fd, port);
         done++;

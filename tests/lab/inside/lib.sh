@@ -66,6 +66,18 @@ domu_get() {
         grep -E '^[A-Za-z0-9+/]+=*$' | base64 -d | gunzip > "$3"
 }
 
+# ping_pong NAME ROUNDS: the domU serves, dom0 calls; their steps go to /out/NAME.{serve,call}.txt
+ping_pong() {
+    local number port
+    domu_send "$1" "exercise serve 0 $2 > /tmp/serve.txt"
+    number=$domu_number
+    domu_wait "$1" '^PORT' || return 1
+    port=$(sed -n 's/^PORT \([0-9]*\).*/\1/p' "$(domu_log "$1")" | tail -n 1)
+    exercise call "$(xl domid "$1")" "$port" "$2" > "/out/$1.call.txt" || return 1
+    domu_finish "$1" "$number" || return 1
+    domu_get "$1" /tmp/serve.txt "/out/$1.serve.txt"
+}
+
 domu_stop() { xl destroy "$1"; }
 
 # snapshot NAME: all channels, as lsevtchn and debug key e show them, into /out
