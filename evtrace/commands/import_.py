@@ -64,30 +64,31 @@ def import_(
         PartialFile(output, force=force).refuse_as_source(xentrace)
     sources = Sources(
         xentrace=xentrace,
-        timing=_timing(timing),
+        timing=find_timing_kind(timing),
         xen_version=_version(xen_version),
     )
     if xentrace is not None:
         sources.names.append(f"xentrace {xentrace.name}")
     for given in debug_keys or []:
-        _add_debug_keys(sources, given)
+        add_debug_keys(sources, given)
     for given in lsevtchn or []:
-        _add_lsevtchn(sources, given)
+        add_lsevtchn(sources, given)
     for option, texts in (("ftrace", ftrace), ("trace-dat", trace_dat)):
         for given in texts or []:
-            _add_guest(sources, option, given)
+            add_guest(sources, option, given)
     if not sources.names:
         message = "nothing to import: give --xentrace, --ftrace or a snapshot"
         raise UsageError(message)
     outcome = assemble(sources, output, force=force)
-    for line in _summary(sources, outcome):
-        _remark(line)
+    for line in summary(sources, outcome):
+        remark(line)
 
 
 # --- sources -----------------------------------------------------------------------------------
 
 
-def _add_debug_keys(sources: "Sources", given: str) -> None:
+def add_debug_keys(sources: "Sources", given: str) -> None:
+    """Read what debug key e printed, given as FILE[@WHEN]."""
     from evtrace.tracer.importers.snapshots import parse_debug_keys  # noqa: PLC0415  when it runs
     from evtrace.tracer.importers.texts import open_text  # noqa: PLC0415
 
@@ -97,7 +98,8 @@ def _add_debug_keys(sources: "Sources", given: str) -> None:
     _add_snapshot(sources, "debug-keys", path, when, seen)
 
 
-def _add_lsevtchn(sources: "Sources", given: str) -> None:
+def add_lsevtchn(sources: "Sources", given: str) -> None:
+    """Read the output of lsevtchn, given as [DOM=]FILE[@WHEN]."""
     from evtrace.tracer.importers.snapshots import parse_lsevtchn  # noqa: PLC0415  when it runs
     from evtrace.tracer.importers.texts import open_text  # noqa: PLC0415
 
@@ -123,10 +125,11 @@ def _add_snapshot(
     differing = present.merge(seen) if present is not seen else []
     if differing:
         ports = ", ".join(differing)
-        _remark(f"{path}: another snapshot of that time shows {ports} differently")
+        remark(f"{path}: another snapshot of that time shows {ports} differently")
 
 
-def _add_guest(sources: "Sources", option: str, given: str) -> None:
+def add_guest(sources: "Sources", option: str, given: str) -> None:
+    """Read the text of a domain, given as DOM=FILE; the snapshots come first."""
     from evtrace.tracer.importers.ftrace import parse_ftrace  # noqa: PLC0415  when it runs
     from evtrace.tracer.importers.guest import read_guest  # noqa: PLC0415
     from evtrace.tracer.importers.texts import open_text  # noqa: PLC0415
@@ -184,7 +187,8 @@ def _version(given: str | None) -> tuple[int, int] | None:
     return int(major), int(minor)
 
 
-def _timing(given: str | None) -> "Timing":
+def find_timing_kind(given: str | None) -> "Timing":
+    """Read where times come from. Raises `UsageError`."""
     from evtrace.tracefile.family import Timing  # noqa: PLC0415  when it runs
 
     kinds = {"hardware": Timing.HARDWARE, "emulated-cpu": Timing.EMULATED_CPU}
@@ -197,11 +201,13 @@ def _timing(given: str | None) -> "Timing":
 # --- summary -----------------------------------------------------------------------------------
 
 
-def _remark(text: str) -> None:
+def remark(text: str) -> None:
+    """Say something beside the result."""
     print(f"evtrace: {printable(text)}", file=sys.stderr)  # noqa: T201  a command's remark
 
 
-def _summary(sources: "Sources", outcome: "Outcome") -> "Iterator[str]":
+def summary(sources: "Sources", outcome: "Outcome") -> "Iterator[str]":
+    """Give a line or more on each domain, and what could not be read."""
     yield from outcome.damage
     yield f"imported {', '.join(sources.names)}"
     for dom, guest in sorted(sources.guests.items()):

@@ -1,4 +1,4 @@
-"""`evtrace record`: run a scenario on the built-in emulator and record it."""
+"""`evtrace record`: run a scenario on the built-in emulator and record it, or a real host."""
 
 import signal
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from evtrace.commands import host_options as real
 from evtrace.commands.progress import progress_bar
 from evtrace.errors import ExitCode
 from evtrace.printable import printable
@@ -42,6 +43,7 @@ class CaptureLevel(StrEnum):
 
 
 def record(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("-o", "--output", help="The trace to write.")] = Path(
         "trace.bin"
     ),
@@ -80,11 +82,51 @@ def record(
         typer.Option("-T", "--time", metavar="SECONDS", help="Stop then, on the machine's clock."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the output.")] = False,
+    host: real.Host = False,
+    guest: real.Guest = False,
+    script: real.Script = False,
+    check: real.Check = False,
+    clean: real.Clean = False,
+    dom: real.Dom = None,
+    no_xentrace: real.NoXentrace = False,
+    no_probes: real.NoProbes = False,
+    buffer: real.Buffer = 16384,
+    keep: real.Keep = False,
+    kernel: real.Kernel = None,
+    modules: real.Modules = None,
+    running: real.Running = False,
 ) -> None:
     """Record a scenario on the built-in emulator: a small machine that behaves like a Xen host.
 
     Prints the kernels' logs. Ctrl-C ends the recording; the trace is readable all the same.
+    With --host a real Xen host is recorded, in its dom0; with --guest a domU.
     """
+    given = _given(context)
+    mode = real.find_mode(given)
+    if mode is not None:
+        from evtrace.commands.record_host import HostRequest, record_real  # noqa: PLC0415
+
+        record_real(
+            HostRequest(
+                mode=mode,
+                output=output if "output" in given else None,
+                force=force,
+                check=check,
+                clean=clean,
+                domains=tuple(dom or ()),
+                with_xentrace=not no_xentrace,
+                with_probes=not no_probes,
+                timing=timing if "timing" in given else None,
+                seconds=time,
+                buffer_kb=buffer,
+                keep=keep,
+                kernel=kernel,
+                modules=modules,
+                running=running,
+            )
+        )
+        return
+    del host, guest, script
     if show_list:
         lines = _listing() if scenario is None else _describe(scenario)
         print("\n".join(lines))  # noqa: T201  a command prints
@@ -134,6 +176,12 @@ def record(
     print("\n".join([*_log_lines(lab), *_summary(output, recorded)]))  # noqa: T201
     if recorded.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Give the options that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source and source.name == "COMMANDLINE"}
 
 
 def _xen(name: str) -> tuple[Any, tuple[int, int] | None]:
