@@ -1,0 +1,1 @@
+"""The host: recording and asking a running Xen."""
