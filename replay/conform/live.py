@@ -89,6 +89,10 @@ class LiveReport:
     """Ports that may still be open: Xen refused to close them, or gave them out wrongly."""
     interrupted: bool = False
 
+    def ended(self, *, stop: bool) -> bool:
+        """Tell whether no other program is to be run; with `stop` because of a difference."""
+        return self.interrupted or (stop and bool(self.differences))
+
     @property
     def passed(self) -> bool:
         """No answer differs, and nothing is left open."""
@@ -103,18 +107,20 @@ def judge_live(
     operations: int,
     seed: int = 0,
     keep_on: Callable[[float], bool] = lambda _: True,
+    stop: bool = False,
 ) -> LiveReport:
     """Run programs on the Xen behind `port` until so many operations are compared.
 
     `running` are the vCPUs that the kernel runs. `keep_on` is told the share that is done before
-    each operation; if it says no, the run ends. However it ends, what was opened is closed.
+    each operation; if it says no, the run ends, and with `stop` at the first difference. However it
+    ends, what was opened is closed.
     """
     with Fence(port) as fence:
         place = survey(fence, running)
         fence.domid, fence.room = place.domid, place.room
         report = LiveReport(profile, place, seed)
         returned = Returned(fence)
-        while report.operations < operations and not report.interrupted:
+        while report.operations < operations and not report.ended(stop=stop):
             length = min(PROGRAM_LENGTH, operations - report.operations)
             _Run(fence, returned, report, seed + report.programs).run(
                 length, lambda: keep_on(report.operations / operations)
