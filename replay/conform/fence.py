@@ -124,10 +124,8 @@ class Fence:
         if not self._is_safe(command, args):
             raise OutsideFenceError(command, args)
         reply = self._ask(command, args, readable=readable)
-        if reply.ret == 0 and command in OPENING and reply.out:
-            self._keep(*reply.out)
-        elif reply.ret == 0 and command == EvtchnOp.CLOSE:
-            self.own.discard(args[0])
+        if readable and reply.ret == 0:
+            self._note(command, args, reply)
         return reply
 
     def distrust(self, number: int) -> None:
@@ -147,6 +145,13 @@ class Fence:
     def _close(self, number: int) -> None:
         if self._ask(EvtchnOp.CLOSE, (number,)).ret == 0:
             self.own.discard(number)
+
+    def _note(self, command: int, args: tuple[int, ...], reply: Reply) -> None:
+        """Keep the own ports as a call left them."""
+        if command in OPENING:
+            self._keep(*reply.out)
+        elif command == EvtchnOp.CLOSE:
+            self.own.discard(args[0])
 
     def _keep(self, number: int) -> None:
         self.own.add(number)
