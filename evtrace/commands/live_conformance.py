@@ -151,10 +151,16 @@ def _table(report: "LiveReport") -> Iterator[str]:
     """Show how often each operation was answered how."""
     by_name = _results_by_name(report)
     results = sorted({result for found in by_name.values() for result in found})
-    yield f"{'operation':16}" + "".join(f"{result:>8}" for result in results)
+    widths = [max(len(result) + 2, 7) for result in results]
+    yield _row("operation", results, widths)
     for name in by_name:
         counts = (report.answers.get((name, result)) for result in results)
-        yield f"{name:16}" + "".join(f"{count or '-':>8}" for count in counts)
+        yield _row(name, [str(count or "-") for count in counts], widths)
+
+
+def _row(name: str, cells: list[str], widths: list[int]) -> str:
+    shown = (f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+    return f"{name:16}" + "".join(shown)
 
 
 def _results_by_name(report: "LiveReport") -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self, TypeAlias
 
 from evtrace.errors import CannotRecordError, EvtraceError
-from evtrace.xen.abi import DOMID_SELF, FIFO_LIMIT, NR_VIRQS, EvtchnOp, Virq
+from evtrace.xen.abi import DOMID_SELF, FIFO_LIMIT, NR_VIRQS, PAGE_BYTES, EvtchnOp, Virq
 from evtrace.xen.ops import arg_names, decode_outputs, encode_args
 
 NOBODY: Final = range(DOMID_SELF + 1, 1 << 16)
@@ -25,6 +25,9 @@ NO_VCPU: Final = 1 << 13
 
 NO_PIRQ: Final = 1 << 31
 """From here up no number is a PIRQ."""
+
+NO_PAGE: Final = (1 << 64) - 1
+"""A number that is no page of any domain."""
 
 NO_COMMAND: Final = 1 << 16
 """From here up no number is an operation."""
@@ -180,7 +183,7 @@ class Fence:
         return given["port"] in self.own or given["port"] >= NO_PORT
 
     def changes_own_or_reserved(self, given: Given) -> bool:
-        """Tell the same where port 0 is refused by every version."""
+        """Tell the same where port 0 is refused, or has nothing that could change."""
         return given["port"] == 0 or self.changes_own(given)
 
     def names_self(self, given: Given) -> bool:
@@ -202,6 +205,13 @@ def _binds_unused_virq(fence: Fence, given: Given) -> bool:
     return refused or virq in NAMELESS_VIRQS
 
 
+def _lends_nothing(fence: Fence, given: Given) -> bool:
+    """Tell whether Xen is certain to refuse a control block, by three of its checks."""
+    del fence
+    refused = given["vcpu"] >= NO_VCPU or given["offset"] >= PAGE_BYTES
+    return refused and given["control_gfn"] == NO_PAGE
+
+
 _RULES: Final[dict[EvtchnOp, Callable[[Fence, Given], bool]]] = {
     EvtchnOp.ALLOC_UNBOUND: Fence.names_self,
     EvtchnOp.BIND_INTERDOMAIN: Fence.binds_own,
@@ -210,8 +220,10 @@ _RULES: Final[dict[EvtchnOp, Callable[[Fence, Given], bool]]] = {
     EvtchnOp.BIND_VIRQ: _binds_unused_virq,
     EvtchnOp.BIND_VCPU: Fence.changes_own_or_reserved,
     EvtchnOp.CLOSE: Fence.changes_own_or_reserved,
+    EvtchnOp.EXPAND_ARRAY: lambda _, given: given["array_gfn"] == NO_PAGE,
+    EvtchnOp.INIT_CONTROL: _lends_nothing,
     EvtchnOp.SEND: Fence.changes_own_or_reserved,
-    EvtchnOp.SET_PRIORITY: Fence.changes_own,
+    EvtchnOp.SET_PRIORITY: Fence.changes_own_or_reserved,
     EvtchnOp.STATUS: Fence.names_self,  # it only reads, so it may name any port
     EvtchnOp.UNMASK: lambda _, given: given["port"] >= NO_PORT,
 }

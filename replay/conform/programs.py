@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final, NamedTuple, TypeAlias
 
-from evtrace.replay.conform.fence import NO_COMMAND, NO_PIRQ, NO_PORT, NO_VCPU, NOBODY
+from evtrace.replay.conform.fence import NO_COMMAND, NO_PAGE, NO_PIRQ, NO_PORT, NO_VCPU, NOBODY
 from evtrace.replay.conform.survey import Place
-from evtrace.xen.abi import DOMID_SELF, FIFO_QUEUES, NR_VIRQS, EvtchnOp, PortState, Virq
+from evtrace.xen.abi import DOMID_SELF, FIFO_QUEUES, NR_VIRQS, PAGE_BYTES, EvtchnOp, PortState, Virq
 from evtrace.xen.domain import Domain
 
 MOST_OPEN: Final = 48
@@ -99,16 +99,25 @@ class Program:
         return Ask(EvtchnOp.BIND_VCPU, (self._port(0.9), self._vcpu()))
 
     def _set_priority(self) -> Ask:
-        pick, own = self._random.choice, self._own()
-        number = pick(own) if own and self._likely(0.9) else pick(_NO_PORTS)
+        pick = self._random.choice
         queue = pick(range(FIFO_QUEUES)) if self._likely(0.8) else pick((FIFO_QUEUES, _LARGEST))
-        return Ask(EvtchnOp.SET_PRIORITY, (number, queue))
+        return Ask(EvtchnOp.SET_PRIORITY, (self._port(0.85), queue))
 
     def _close(self) -> Ask:
         return Ask(EvtchnOp.CLOSE, (self._port(0.9),))
 
     def _unmask(self) -> Ask:
         return Ask(EvtchnOp.UNMASK, (self._random.choice(_NO_PORTS),))
+
+    def _init_control(self) -> Ask:
+        if self._likely(0.5):
+            vcpu, offset = self._random.choice(_NO_VCPUS), self._random.choice((0, 4, _LARGEST))
+        else:
+            vcpu, offset = self._vcpu(), self._random.choice((PAGE_BYTES, 2 * PAGE_BYTES, _LARGEST))
+        return Ask(EvtchnOp.INIT_CONTROL, (NO_PAGE, offset, vcpu))
+
+    def _expand_array(self) -> Ask:
+        return Ask(EvtchnOp.EXPAND_ARRAY, (NO_PAGE,))
 
     def _unknown(self) -> Ask:
         return Ask(self._random.choice((NO_COMMAND, 1 << 30)), ())
@@ -154,6 +163,8 @@ _CHOICES: Final[dict[Maker, int]] = {
     Program._set_priority: 6,  # noqa: SLF001
     Program._close: 11,  # noqa: SLF001
     Program._unmask: 1,  # noqa: SLF001
+    Program._init_control: 1,  # noqa: SLF001
+    Program._expand_array: 1,  # noqa: SLF001
     Program._unknown: 1,  # noqa: SLF001
 }
 _MAKERS: Final = tuple(_CHOICES)
