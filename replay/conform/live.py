@@ -206,8 +206,6 @@ class _Run:
         if given == 0 or given in self._names.values():
             return Aspect.PORT, "a port that is free", str(given)
         self._returned.take(given)
-        if lowest is not None and lowest < given and self._returned.is_withheld(lowest):
-            return Aspect.PORT, f"{lowest}, the lowest that is free", str(given)
         self._names[ours] = given
         status = self._machine.hypercall(self._domid, 0, EvtchnOp.STATUS, (DOMID_SELF, ours))
         expected = self._rename_out(EvtchnOp.STATUS, status.out)
@@ -215,6 +213,8 @@ class _Run:
         if seen.out != expected:
             self._fence.distrust(given)
             return Aspect.STATUS, show_out(EvtchnOp.STATUS, expected), show_reply(seen)
+        if lowest is not None and lowest < given and self._returned.is_withheld(lowest):
+            return Aspect.PORT, f"{lowest}, the lowest that is free", str(given)
         return None
 
     def _compare_words(self, reply: Reply, out: tuple[int, ...]) -> tuple[Aspect, str, str] | None:

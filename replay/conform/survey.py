@@ -5,6 +5,7 @@ Its answers cannot be predicted, so none of them is counted as compared.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Final
 
 from evtrace.errors import CannotRecordError
 from evtrace.replay.conform.fence import NAMELESS_VIRQS, NO_VCPU, OPENING, Fence, Reply
@@ -19,6 +20,11 @@ from evtrace.xen.abi import (
     PortStatus,
 )
 
+PORTS_NEEDED: Final = 128
+"""Free ports without which nothing is compared: more than a program opens, and some for others."""
+
+_TWO_LEVEL_LIMIT: Final = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -32,9 +38,19 @@ class Place:
     free_virqs: tuple[int, ...]
     """VIRQs without a name that nobody has bound."""
     room: int
-    """Up to here, ports have memory for their events."""
+    """Ports below have memory for their events."""
     open_ports: int
     """Ports of others, at the time of the survey."""
+
+
+class NoRoomError(CannotRecordError):
+    """Too few ports are free: Xen might give one that has no memory, or the kernel get none."""
+
+    def __init__(self, open_ports: int, room: int) -> None:
+        """Say how many are open, and of how many."""
+        super().__init__(
+            f"{open_ports} of {room} ports are open; {PORTS_NEEDED} more have to be free"
+        )
 
 
 class UnexpectedAnswerError(CannotRecordError):
@@ -49,7 +65,7 @@ class UnexpectedAnswerError(CannotRecordError):
 def survey(fence: Fence, running: Collection[int]) -> Place:
     """Find out where the program is; `running` are the vCPUs that the kernel runs.
 
-    Ports that are opened for it are closed again.
+    Ports that are opened for it are closed again. `NoRoomError`: too few are free.
     """
     probe = _open(fence, EvtchnOp.ALLOC_UNBOUND, DOMID_SELF, DOMID_SELF)
     domid = _ask(fence, EvtchnOp.STATUS, DOMID_SELF, probe)[2]
@@ -58,6 +74,9 @@ def survey(fence: Fence, running: Collection[int]) -> Place:
     vcpus = _count_vcpus(fence)
     ports = _read_ports(fence)
     virqs = {out[2] for out in ports.values() if out[:1] == (PortStatus.VIRQ,)}
+    room = _find_room(form, max(ports, default=0))
+    if room - len(ports) < PORTS_NEEDED:
+        raise NoRoomError(len(ports), room)
     usable = tuple(vcpu for vcpu in sorted(running) if vcpu < vcpus)
     return Place(
         domid=domid,
@@ -65,7 +84,7 @@ def survey(fence: Fence, running: Collection[int]) -> Place:
         vcpus=vcpus,
         usable_vcpus=usable or (0,),
         free_virqs=tuple(virq for virq in NAMELESS_VIRQS if virq not in virqs),
-        room=_find_room(form, max(ports, default=0)),
+        room=room,
         open_ports=len(ports),
     )
 
@@ -119,8 +138,9 @@ def _find_room(form: FormName, highest_open: int) -> int:
     """Find the end of the ports that have memory.
 
     The kernel gives the FIFO form pages of event words as it opens ports. An event that comes
-    before the page is kept by Xen and raised on whoever has the port by then.
+    before the page is kept by Xen and raised on whoever has the port by then. As Xen gives the
+    lowest free port, none beyond is given while enough are free.
     """
     if form is FormName.TWO_LEVEL:
-        return FIFO_LIMIT
+        return _TWO_LEVEL_LIMIT
     return (highest_open // PAGE_WORDS + 1) * PAGE_WORDS

@@ -359,7 +359,7 @@ def test_the_survey_finds_out_where_it_is_and_leaves_nothing(form):
     assert (place.domid, place.form, place.vcpus, place.usable_vcpus) == (2, form, 3, (0, 2))
     assert place.free_virqs == (5, 15)
     assert place.open_ports == len(xen.kernel)
-    assert place.room == (1024 if form is FormName.FIFO else 1 << 17)
+    assert place.room == (1024 if form is FormName.FIFO else 4096)
     assert xen.strays == []
 
 
@@ -370,3 +370,16 @@ def test_a_xen_that_refuses_everything_is_no_place_to_compare():
 
     with pytest.raises(CannotRecordError, match="alloc_unbound"), Fence(Closed()) as fence:
         survey(fence, [0])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_where_few_ports_are_free_nothing_is_asked(form):
+    xen = LiveXen(form, busy=0)
+    xen.kernel += [
+        xen.do(EvtchnOp.BIND_IPI, 0).out[0] for _ in range(940 if form is FormName.FIFO else 3960)
+    ]
+    with pytest.raises(CannotRecordError, match="128 more have to be free"):
+        judge(xen)
+
+    assert xen.strays == []
+    assert xen.disturbed == []
