@@ -1,4 +1,4 @@
-"""`evtrace conform`: the model against recorded answers of Xen's own code."""
+"""`evtrace conform`: the model against recorded answers of Xen's own code, or a running Xen."""
 
 import json
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evtrace.commands.options import Format
-from evtrace.errors import ExitCode
+from evtrace.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -49,16 +49,44 @@ class Tally:
 
 def conform(
     paths: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="PATH...", help="Vector files (.jsonl, .jsonl.gz) or folders."),
-    ],
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the Xen that runs this domain instead, as root.")
+    ] = False,
     xen: Annotated[
-        str, typer.Option("--xen", metavar="PROFILE", help="Xen to be: HEAD, 4.17, qemu.")
-    ] = "HEAD",
+        str | None,
+        typer.Option(
+            "--xen",
+            metavar="PROFILE",
+            help="Xen to be: HEAD, 4.17, qemu; --live takes that of the running Xen.",
+        ),
+    ] = None,
+    operations: Annotated[
+        int, typer.Option(min=1, help="Ask so many operations at least (--live).")
+    ] = 10_000,
+    seed: Annotated[int, typer.Option(help="The same seed asks the same (--live).")] = 0,
     output: Annotated[Format, typer.Option("--format", help="Text or JSON.")] = Format.TEXT,
     stop: Annotated[bool, typer.Option("-x", help="Stop at the first failure.")] = False,
 ) -> None:
-    """Run recorded programs against the reference model; exit 1 if an answer differs."""
+    """Run programs against the reference model; exit 1 if an answer differs.
+
+    Recorded ones of PATH, or with --live random ones on the running Xen: on ports of their own,
+    which are closed again.
+    """
+    if live == bool(paths):
+        message = "give either PATH or --live: recorded programs, or the running Xen"
+        raise UsageError(message)
+    if live:
+        from evtrace.commands.live_conformance import conform_live  # noqa: PLC0415
+
+        conform_live(xen, operations, seed, output, stop=stop)
+    else:
+        _conform_to_recordings(paths or [], xen or "HEAD", output, stop=stop)
+
+
+def _conform_to_recordings(paths: list[Path], xen: str, output: Format, *, stop: bool) -> None:
     from evtrace.replay.conform.judge import judge_files  # noqa: PLC0415  loaded when the command runs
     from evtrace.xen.profiles import find_profile  # noqa: PLC0415
 

@@ -11,6 +11,7 @@ from evtrace.errors import EvtraceError
 DOMID_SELF: Final = 0x7FF0
 """The caller itself; from here up no number names a domain."""
 
+HYPERVISOR_xen_version: Final = 17
 HYPERVISOR_vcpu_op: Final = 24
 HYPERVISOR_sched_op: Final = 29
 HYPERVISOR_event_channel_op: Final = 32
@@ -175,7 +176,7 @@ HYPERCALL_NAMES: Final[dict[int, str]] = {
     14: "update_va_mapping",
     15: "set_timer_op",
     16: "event_channel_op_compat",
-    17: "xen_version",
+    HYPERVISOR_xen_version: "xen_version",
     18: "console_io",
     19: "physdev_op_compat",
     20: "grant_table_op",

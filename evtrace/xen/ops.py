@@ -147,14 +147,14 @@ def decode_outputs(op: EvtchnOp, words: Sequence[int]) -> tuple[int, ...]:
     return _decode(_outputs(op, fixed[0]), words)
 
 
-def encode_args(op: EvtchnOp, args: Sequence[int]) -> list[int]:
-    """Lay the arguments of `op` out as the guest does; results and padding are 0."""
-    return _encode(op, OP_SPECS[op].inputs, args)
+def encode_args(op: EvtchnOp, args: Sequence[int], onto: Sequence[int] = ()) -> list[int]:
+    """Lay the arguments of `op` out as the guest does; the rest is as in `onto`, or 0."""
+    return _encode(op, OP_SPECS[op].inputs, args, onto)
 
 
-def encode_outputs(op: EvtchnOp, out: Sequence[int]) -> list[int]:
-    """Lay the results of `op` out as Xen does; arguments and padding are 0."""
-    return _encode(op, _outputs(op, out[0] if out else PortStatus.CLOSED), out)
+def encode_outputs(op: EvtchnOp, out: Sequence[int], onto: Sequence[int] = ()) -> list[int]:
+    """Lay the results of `op` out as Xen does; the rest is as in `onto`, or 0."""
+    return _encode(op, _outputs(op, out[0] if out else PortStatus.CLOSED), out, onto)
 
 
 def _outputs(op: EvtchnOp, status: int) -> tuple[Field, ...]:
@@ -163,7 +163,7 @@ def _outputs(op: EvtchnOp, status: int) -> tuple[Field, ...]:
 
 
 def _decode(fields: Sequence[Field], words: Sequence[int]) -> tuple[int, ...]:
-    raw = b"".join((word & 0xFFFF_FFFF).to_bytes(_WORD_BYTES, "little") for word in words)
+    raw = _bytes_of(words)
     values = []
     for field in fields:
         if field.end > len(raw):
@@ -172,11 +172,17 @@ def _decode(fields: Sequence[Field], words: Sequence[int]) -> tuple[int, ...]:
     return tuple(values)
 
 
-def _encode(op: EvtchnOp, fields: Sequence[Field], values: Sequence[int]) -> list[int]:
-    raw = bytearray(words_needed(op) * _WORD_BYTES)
+def _encode(
+    op: EvtchnOp, fields: Sequence[Field], values: Sequence[int], onto: Sequence[int]
+) -> list[int]:
+    raw = bytearray(_bytes_of(onto or [0] * words_needed(op)))
     for field, value in zip(fields, values, strict=True):
         raw[field.offset : field.end] = value.to_bytes(field.width, "little")
     return [
         int.from_bytes(raw[start : start + _WORD_BYTES], "little")
         for start in range(0, len(raw), _WORD_BYTES)
     ]
+
+
+def _bytes_of(words: Sequence[int]) -> bytes:
+    return b"".join((word & 0xFFFF_FFFF).to_bytes(_WORD_BYTES, "little") for word in words)

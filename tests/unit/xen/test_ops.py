@@ -128,3 +128,10 @@ def test_a_domain_number_has_two_bytes():
     for status in (PortStatus.UNBOUND, PortStatus.INTERDOMAIN):
         words = [0, 0, status, 0, 0xABCD_0005, 9]
         assert ops.decode_outputs(EvtchnOp.STATUS, words)[2] == 5
+
+
+def test_what_xen_does_not_write_stays_as_it_was():
+    sent = ops.encode_args(EvtchnOp.STATUS, (0x7FF0, 9), onto=[0xA5A5_A5A5] * 6)
+    assert sent == [0xA5A5_7FF0, 9, *[0xA5A5_A5A5] * 4]
+    after = ops.encode_outputs(EvtchnOp.STATUS, (PortStatus.UNBOUND, 1, 3), onto=sent)
+    assert after == [0xA5A5_7FF0, 9, PortStatus.UNBOUND, 1, 0xA5A5_0003, 0xA5A5_A5A5]
