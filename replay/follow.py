@@ -252,14 +252,15 @@ class Follow:
         """Say why the model's answer may be wrong: what it rests on was not captured."""
         if self._coverage.loss:
             return self._coverage.loss
-        if call.op in ALLOCATING and self._belief.is_fifo(call.dom):
+        every_step = RecordClass.RAISE in self._coverage.classes()
+        if every_step and call.op in ALLOCATING and self._belief.is_fifo(call.dom):
             for dom in sorted(self._uncaptured(set(self._belief.machine.domains))):
                 return f"a port may be linked: calls of d{dom} were not captured"
         return ""
 
     def _uncaptured(self, doms: set[int]) -> set[int]:
-        """Name the domains whose calls are missing in a capture of every step."""
-        if RecordClass.RAISE not in self._coverage.classes():
+        """Name the domains whose calls were not captured, where those of others were."""
+        if RecordClass.CALL not in self._coverage.classes():
             return set()
         return {dom for dom in doms if RecordClass.CALL not in self._coverage.classes(dom)}
 

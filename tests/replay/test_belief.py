@@ -1,5 +1,6 @@
 """What is not known is adopted, with its reason, and never compared."""
 
+from evtrace.timeline import RecordClass
 from evtrace.xen.abi import EvtchnOp
 from tests.timeline_builder import INTERDOMAIN, IPI, UNBOUND, Script
 
@@ -39,6 +40,18 @@ def test_a_bind_shows_that_the_peer_was_waiting():
     assert {"d1:4 was not seen before": 1} == results.adoptions
     assert (0, 1) == (results.sends[0].to_dom, results.sends[0].to_port)
     assert results.compared == 1
+
+
+def test_a_domain_without_captured_calls_may_have_opened_a_port_since_its_snapshot():
+    script = Script()
+    script.snapshot(1, 0)
+    script.snapshot(1, 1, (3, INTERDOMAIN, 0, 0, 9))
+    script.call(10, 12, EvtchnOp.BIND_INTERDOMAIN, 1, 4, out=(1,))
+
+    seen, unseen = script.replay(), script.replay((1, RecordClass.CALL))
+
+    assert ["-EINVAL"] == [found.expected for found in seen.divergences]
+    assert ([], {"d1:4 was not seen before": 1}) == (unseen.divergences, unseen.adoptions)
 
 
 def test_the_other_end_of_a_snapshots_channel_is_known():

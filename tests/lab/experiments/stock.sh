@@ -8,3 +8,4 @@ sleep 1
 exercise self 20 > /out/dom0.self.txt
 ping_pong u1 10
 wait %1
+domu_get u1 /tmp/serve.txt /out/u1.serve.txt

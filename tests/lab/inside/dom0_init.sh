@@ -19,7 +19,7 @@ xen-init-dom0
 xenconsoled --log=all --timestamp=none --pid-file=/run/xenconsoled.pid
 cat > /usr/local/bin/evtrace <<'WRAPPER'
 #!/bin/sh
-PYTHONPATH=/lab/tree:/deps exec python3 -m evtrace "$@"
+PYTHONFAULTHANDLER=1 PYTHONPATH=/lab/tree:/deps exec python3 -m evtrace "$@"
 WRAPPER
 cp /lab/exercise /usr/local/bin/exercise
 chmod 755 /usr/local/bin/evtrace /usr/local/bin/exercise

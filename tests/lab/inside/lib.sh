@@ -1,5 +1,6 @@
 # For experiments in dom0: `. /lab/lib.sh`. Bash.
 domu_number=0
+declare -A domu_id domu_tty # by name: xl and xenstore-read take long to start
 
 say() { echo "[$(cut -d' ' -f1 /proc/uptime)] $*"; }
 
@@ -25,8 +26,10 @@ on_crash = "preserve"
 ${DOMU_XL:-}
 CONFIG
     xl create "/tmp/$name.cfg" > "/out/$name.create.log" 2>&1 || { cat "/out/$name.create.log"; return 1; }
+    domu_id[$name]=$(xl domid "$name")
     domu_wait "$name" '^LAB-UP' 120 || return 1
-    say "domU $name is domain $(xl domid "$name") ($type)"
+    domu_tty[$name]=$(xenstore-read "/local/domain/${domu_id[$name]}/console/tty")
+    say "domU $name is domain ${domu_id[$name]} ($type)"
 }
 
 domu_log() { echo "/var/log/xen/console/guest-$1.log"; }
@@ -44,7 +47,7 @@ domu_wait() {
 # domu_send NAME COMMAND: starts it and returns; domu_number names it
 domu_send() {
     domu_number=$((domu_number + 1))
-    echo "$domu_number $2" > "$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty")"
+    echo "$domu_number $2" > "${domu_tty[$1]}"
 }
 
 # domu_finish NAME NUMBER [SECONDS]: waits for that command, returns its status
@@ -60,25 +63,35 @@ domu_run() { domu_send "$1" "$2"; domu_finish "$1" "$domu_number" "${3:-60}"; }
 domu_get() {
     domu_number=$((domu_number + 1))
     local number=$domu_number
-    echo "$number send $2 $number" > "$(xenstore-read "/local/domain/$(xl domid "$1")/console/tty")"
+    echo "$number send $2 $number" > "${domu_tty[$1]}"
     domu_finish "$1" "$number" "${4:-120}" || return 1
     tr -d '\r' < "$(domu_log "$1")" | sed -n "/^LAB-FILE $number\$/,/^LAB-END $number\$/p" |
         grep -E '^[A-Za-z0-9+/]+=*$' | base64 -d | gunzip > "$3"
 }
 
-# ping_pong NAME ROUNDS: the domU serves, dom0 calls; their steps go to /out/NAME.{serve,call}.txt
+# ping_pong NAME ROUNDS: the domU serves, dom0 calls; their steps go to /tmp/serve.txt there and to
+# /out/NAME.call.txt here
 ping_pong() {
     local number port
     domu_send "$1" "exercise serve 0 $2 > /tmp/serve.txt"
     number=$domu_number
     domu_wait "$1" '^PORT' || return 1
     port=$(sed -n 's/^PORT \([0-9]*\).*/\1/p' "$(domu_log "$1")" | tail -n 1)
-    exercise call "$(xl domid "$1")" "$port" "$2" > "/out/$1.call.txt" || return 1
-    domu_finish "$1" "$number" || return 1
-    domu_get "$1" /tmp/serve.txt "/out/$1.serve.txt"
+    exercise call "${domu_id[$1]}" "$port" "$2" > "/out/$1.call.txt" || return 1
+    domu_finish "$1" "$number"
 }
 
 domu_stop() { xl destroy "$1"; }
+
+# recording: whether a recorder is at work in dom0
+recording() { [ "$(cat /sys/kernel/tracing/instances/*/tracing_on 2> /dev/null)" = 1 ]; }
+
+# left: what recorders have in dom0's kernel and beside it; nothing where none is
+left() {
+    cat /sys/kernel/tracing/kprobe_events
+    ls /sys/kernel/tracing/instances
+    pgrep -a xentrace || true
+}
 
 # snapshot NAME: all channels, as lsevtchn and debug key e show them, into /out
 snapshot() {
