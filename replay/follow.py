@@ -344,8 +344,11 @@ class Follow:
         self.results.hypercalls += 1
         self.results.uncovered += 1
         self.results.uncovered_by_vcpu[row.dom, row.vcpu] += 1
-        if row.dom is not None:
-            self._runs.pass_uncovered(row.dom, row.tsc_hi)
+        if row.dom is None:
+            return
+        self._runs.pass_uncovered(row.dom, row.tsc_hi)
+        if self._coverage.missing(row.dom, RecordClass.CALL, row.tsc_lo, row.tsc_hi):
+            self._belief.doubt({row.dom})
 
     def _returned(self, row: Row) -> None:
         """Count a call whose entry, and so its arguments, were not seen."""

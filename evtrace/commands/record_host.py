@@ -20,7 +20,7 @@ from evtrace.commands.import_ import (
     remark,
     summary,
 )
-from evtrace.errors import CannotRecordError, CannotWriteError, EvtraceError, ExitCode, UsageError
+from evtrace.errors import CannotRecordError, CannotWriteError, ExitCode, UsageError
 from evtrace.printable import printable
 
 if TYPE_CHECKING:
@@ -119,18 +119,24 @@ def _write_script(request: HostRequest) -> None:
 
 
 def _record(request: HostRequest, machine: "Machine") -> None:
+    from evtrace.tracer.host.recorder import Recorder  # noqa: PLC0415  when it runs
+
     seen = _examined(request, machine)
     if request.check:
         _check(seen)
         return
     folder = _make_folder(request.path)
-    captured = _capture(request, seen, folder)
+    with _stoppable() as stop, _live_line() as show:
+        recorder = Recorder(_plan(request, seen, folder), machine, stop, show)
+        with _kept(folder, recorder.captured):
+            captured = recorder.run()
     for line in captured.remarks + captured.refused:
         remark(line)
-    if request.mode == "guest":
-        _hand_over_text(captured, request.path)
-    else:
-        _assemble(request, machine, captured)
+    with _kept(folder, captured):
+        if request.mode == "guest":
+            _hand_over_text(captured, request.path)
+        else:
+            _assemble(request, machine, captured)
     if not request.keep:
         shutil.rmtree(folder, ignore_errors=True)
     _print([*_result(request, captured)])
@@ -174,20 +180,18 @@ def _make_folder(output: Path) -> Path:
     return folder
 
 
-def _capture(request: HostRequest, seen: "Preflight", folder: Path) -> "Captured":
-    from evtrace.tracer.host.recorder import Recorder  # noqa: PLC0415  when it runs
-
-    with _stoppable() as stop, _live_line() as show:
-        recorder = Recorder(_plan(request, seen, folder), seen.machine, stop, show)
-        try:
-            return recorder.run()
-        except EvtraceError as error:
-            if not any(folder.iterdir()):
-                folder.rmdir()
-                raise
-            way = _import_line(folder, recorder.captured)
-            message = f"{error}; what was recorded so far is in {folder}: {way}"
-            raise type(error)(message) from error
+@contextmanager
+def _kept(folder: Path, captured: "Captured") -> Iterator[None]:
+    """Say of an error where what was recorded is, and how it becomes a trace."""
+    try:
+        yield
+    except (CannotRecordError, CannotWriteError) as error:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+            raise
+        way = _import_line(folder, captured)
+        message = f"{error}; what was recorded so far is in {folder}: {way}"
+        raise type(error)(message) from error
 
 
 def _plan(request: HostRequest, seen: "Preflight", folder: Path) -> "Plan":

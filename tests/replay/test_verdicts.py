@@ -47,6 +47,18 @@ def test_a_hypercall_of_the_peer_that_no_probe_saw_may_have_been_the_send():
     assert 1 == len(results.divergences)
 
 
+def test_a_port_may_have_been_opened_by_a_hypercall_of_a_domain_without_probes():
+    script = connected()
+    script.add(12, Kind.HYPERCALL, dom=1)
+    bind = (1, 9)
+    script.call(20, 22, EvtchnOp.BIND_INTERDOMAIN, *bind, out=(2,))
+
+    results = script.replay((1, RecordClass.CALL))
+
+    assert [] == results.divergences
+    assert {"d1:9 was not seen before": 1} == dict(results.adoptions)
+
+
 def test_two_sends_before_one_run_coalesce():
     script = connected()
     script.send(10, 12, 1, dom=1)

@@ -9,20 +9,16 @@ import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from evtrace.tracer.host.code import EVENT_CHANNEL_OP, Code, Function, Text
-from evtrace.tracer.host.disassembly import (
-    Immediate,
-    Instruction,
-    Memory,
-    Register,
-    disassemble,
-)
+from evtrace.tracer.host.disassembly import Instruction, disassemble
+from evtrace.tracer.host.flow import Flow, Number, Origin
 from evtrace.tracer.host.values import WORDS, Value, follow, struct_words
 
 _CALL = re.compile(b"\xe8")
 _CALL_BYTES = 5
-_ANY = -1
+_COLD = ".cold"
 _NEVER = "xen_mc_"
 """Multicalls are not made of event_channel_op, but often: a probe would cost much for nothing."""
 _PROBE_BACK = 6
@@ -92,93 +88,82 @@ def _calls(code: Code, text: Text) -> Iterator[int]:
 class _Search:
     def __init__(self, code: Code) -> None:
         self._code = code
+        self._named = {(function.module, function.name): function for function in code.functions}
         self.sites: list[CallSite] = []
         self.others = 0
         self.not_understood: list[str] = []
-        self._function: Function | None = None
-        self._instructions: list[Instruction] = []
-        self._targets: set[int] = set()
 
     def take(self, address: int) -> None:
         """Judge what looks like a call."""
         function = self._code.function_at(address)
         if function is None or function.address in self._code.entries:
             return
-        if function.name.startswith(_NEVER):
-            self.others += 1
-            return
-        self._decode(function)
-        places = [place for place, at in enumerate(self._instructions) if at.address == address]
-        if not places or not self._instructions[places[0]].is_call:
+        flow = self._flow(function)
+        places = [place for place, at in enumerate(flow.instructions) if at.address == address]
+        if not places or not flow.instructions[places[0]].is_call:
             return  # bytes inside another instruction
-        place = places[0]
-        number = self._number(place)
-        if number not in {EVENT_CHANNEL_OP, _ANY, None}:
+        numbers = self._numbers(flow, places[0])
+        known = numbers - {*Origin}
+        if function.name.startswith(_NEVER) or (known and EVENT_CHANNEL_OP not in known):
             self.others += 1
             return
-        site = self._site(function, place, is_any=number == _ANY) if number is not None else None
+        is_any = numbers == {Origin.RUN_TIME}
+        clear = is_any or (bool(known) and numbers <= {EVENT_CHANNEL_OP, Origin.UNKNOWN})
+        site = _site(self._code, function, flow, places[0], is_any=is_any) if clear else None
         if site is None:
             self.not_understood.append(f"{function.name}+{address - function.address:#x}")
         else:
             self.sites.append(site)
 
-    def _decode(self, function: Function) -> None:
-        if self._function is not function:
-            self._function = function
-            code = self._code.read(function)
-            self._instructions = list(disassemble(code, function.address))
-            jumps = (at.target for at in self._instructions if at.is_jump)
-            self._targets = {target for target in jumps if target is not None}
-
-    def _number(self, place: int) -> int | None:
-        """Give the number of the hypercall; `_ANY` if it is told at run time, None if unknown."""
-        if self._instructions[place].target in self._code.own_entries:
-            return EVENT_CHANNEL_OP
-        return self._constant("ax", place)
-
-    def _constant(self, register: str, place: int) -> int | None:
-        """Give the number that the last write of a register before `place` gives it."""
-        for before in range(place - 1, -1, -1):
-            instruction = self._instructions[before]
-            if register not in instruction.written or instruction.mnemonic == "pop":
-                continue  # a pop is the end of another branch
-            match instruction.mnemonic, instruction.operands:
-                case "mov", (Register(), Immediate(value=value)):
-                    return value
-                case "mov", (Register(), Register(name=other)):
-                    return self._constant(other, before)
-                case "mov", (Register(), Memory()):
-                    return _ANY
-                case "xor", (Register(name=one), Register(name=other)) if one == other:
-                    return 0
-            return None
-        return _ANY  # an argument of the function
-
-    def _site(self, function: Function, place: int, *, is_any: bool) -> CallSite | None:
-        """Find a place for the probe before a call: one that shows all words, else only cmd."""
-        call = self._instructions[place]
-        cmd = self._constant("di", place)
-        site = CallSite(
-            function,
-            None,
-            call.end - function.address,
-            is_any=is_any,
-            is_shared=call.end in self._targets,
-            constant=None if cmd == _ANY else cmd,
+    @cache  # noqa: B019  the search is short-lived
+    def _flow(self, function: Function) -> Flow:
+        """Decode a function; the compiler may have split it, each part jumping into the other."""
+        whole = function.name.removesuffix(_COLD)
+        other = self._named.get(
+            (function.module, whole if whole != function.name else whole + _COLD)
         )
-        nearest = site
-        for first in range(place, max(-1, place - 1 - _PROBE_BACK), -1):
-            path = self._instructions[first:place]
-            if any(at.address in self._targets for at in [*path, call][1:]):
-                break
-            if (not path and call.target not in self._code.own_entries) or _may_be_patched(path):
-                continue
-            probed = _probed(site, path)
-            if probed is not None and len(probed.words) == WORDS:
-                return probed
-            if probed is not None and nearest.before is None:
-                nearest = probed
-        return nearest if nearest.op or not is_any else None
+        elsewhere = Flow(self._decoded(other)).targets if other else ()
+        hypercalls = self._code.entries | self._code.own_entries
+        return Flow(self._decoded(function), elsewhere, hypercalls)
+
+    def _decoded(self, function: Function) -> list[Instruction]:
+        return list(disassemble(self._code.read(function), function.address))
+
+    def _numbers(self, flow: Flow, place: int) -> set[Number]:
+        """Give the numbers of the hypercalls that a call may make."""
+        if flow.instructions[place].target in self._code.own_entries:
+            return {EVENT_CHANNEL_OP}
+        return flow.numbers("ax", place)
+
+
+def _site(
+    code: Code, function: Function, flow: Flow, place: int, *, is_any: bool
+) -> CallSite | None:
+    """Find a place for the probe before a call: one that shows all words, else only cmd."""
+    call = flow.instructions[place]
+    operations = flow.numbers("di", place)
+    constant = operations.pop() if len(operations) == 1 else None
+    nearest = site = CallSite(
+        function,
+        None,
+        call.end - function.address,
+        is_any=is_any,
+        is_shared=flow.is_reached(call.end),
+        constant=constant if isinstance(constant, int) else None,
+    )
+    is_page = call.target in code.own_entries
+    for first in range(place, max(-1, place - 1 - _PROBE_BACK), -1):
+        path = flow.instructions[first:place]
+        if any(flow.is_reached(at.address) for at in [*path, call][1:]):
+            break
+        if (not path and not is_page) or _may_be_patched(path):
+            continue
+        probed = _probed(site, path)
+        if probed is not None and len(probed.words) == WORDS:
+            return probed
+        if probed is not None and nearest.before is None:
+            nearest = probed
+    return nearest if nearest.op or not is_any else None
 
 
 def _may_be_patched(path: Sequence[Instruction]) -> bool:

@@ -62,3 +62,20 @@ def test_only_functions_that_the_kernel_has():
         "r10:evtrace/bind_virq_to_irq_ret bind_virq_to_irq irq=$retval:s32",
     ] == [probe.definition for probe in function_probes(code)]
     assert ["evtchn_fifo_mask"] == traced_functions(code)
+
+
+def test_the_return_that_other_branches_come_to_is_told_by_what_a_call_leaves():
+    over_the_call = b"\x74\x0a"
+    before, behind = probes(a.MOV_EDI_SEND, over_the_call, a.MOV_EAX_EVTCHN, a.CALL, a.RET)
+
+    assert ("", "cmd==4 && cmd<=14 && rc<=0 && rc>-4096") == (before.filter, behind.filter)
+
+
+def test_a_function_that_runs_with_interrupts_on_is_probed_behind_its_entry():
+    followed, endbr64 = b"\x0f\x1f\x44\0\0", b"\xf3\x0f\x1e\xfa"
+    code = a.kernel(endbr64, followed, a.RET, name="xen_irq_lateeoi")
+    code.names = frozenset({"xen_irq_lateeoi"})
+
+    assert ["p:evtrace/xen_irq_lateeoi xen_irq_lateeoi+9 irq=%di:s32 flags=%si:u32"] == [
+        probe.definition for probe in function_probes(code)
+    ]

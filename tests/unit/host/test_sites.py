@@ -2,6 +2,7 @@
 
 import pytest
 
+from evtrace.tracer.host.code import Code, Function, Text
 from evtrace.tracer.host.sites import find_sites
 from tests.unit.host import assembled as a
 
@@ -93,11 +94,47 @@ def test_a_number_told_by_the_caller_is_not_understood():
 
 
 def test_a_jump_to_the_call_leaves_no_place_for_a_probe_before_it():
-    jump_to_the_call = b"\xeb\x05"
-    site = the_site(jump_to_the_call, a.MOV_EAX_EVTCHN, a.CALL, a.RET)
+    jump_to_the_call = b"\x74\x05"  # je over MOV_EDI_SEND
+    site = the_site(a.MOV_EAX_EVTCHN, jump_to_the_call, a.MOV_EDI_SEND, a.CALL, a.RET)
 
     assert site.before is None
-    assert 12 == site.behind
+    assert 17 == site.behind
+
+
+def test_a_call_that_two_branches_share_with_two_numbers_is_not_understood():
+    jump_to_the_call = b"\xeb\x05"
+    found = find_sites(a.kernel(a.MOV_EAX_SCHED, jump_to_the_call, a.MOV_EAX_EVTCHN, a.CALL, a.RET))
+
+    assert ((), ("notify+0xc",)) == (found.sites, found.not_understood)
+
+
+def test_a_number_that_a_loop_keeps_in_a_register():
+    mov_ebx_evtchn, mov_eax_ebx, back_to_the_top = b"\xbb\x20\0\0\0", b"\x89\xd8", b"\x75\xf2"
+    site = the_site(mov_ebx_evtchn, a.MOV_EDI_SEND, mov_eax_ebx, a.CALL, back_to_the_top, a.RET)
+
+    assert (10, 17, 4) == (site.before, site.behind, site.constant)
+
+
+def test_what_other_branches_come_to_is_told():
+    over_the_call = b"\x74\x0a"
+    alone = the_site(a.MOV_EDI_SEND, a.MOV_EAX_EVTCHN, a.CALL, a.RET)
+    shared = the_site(a.MOV_EDI_SEND, over_the_call, a.MOV_EAX_EVTCHN, a.CALL, a.RET)
+
+    assert (False, True) == (alone.is_shared, shared.is_shared)
+
+
+def test_jumps_of_a_functions_cold_part_count():
+    warm = a.assembled(a.MOV_EDI_SEND, a.MOV_EAX_EVTCHN, a.CALL, a.RET)
+    cold = b"\xeb" + bytes([256 - 2 - len(warm) + 10])  # to the call
+    functions = [
+        Function("f", "", a.BASE, len(warm)),
+        Function("f.cold", "", a.BASE + len(warm), len(cold)),
+    ]
+    code = Code([Text("", a.BASE, warm + cold)], functions, frozenset({a.ENTRY}))
+
+    (site,) = find_sites(code).sites
+
+    assert site.before is None
 
 
 def test_bytes_inside_another_instruction_are_no_call():
