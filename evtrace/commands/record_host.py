@@ -147,8 +147,10 @@ def _record(request: HostRequest, machine: "Machine") -> None:
 def _examined(request: HostRequest, machine: "Machine") -> "Preflight":
     """Find out what can be recorded; unless that alone is asked for, refuse where it is nothing."""
     from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415  when it runs
+    from evtrace.tracer.host.ledger import Ledger  # noqa: PLC0415
     from evtrace.tracer.host.preflight import examine, refuse  # noqa: PLC0415
 
+    Ledger(machine).refuse_another()
     if not request.check:
         find_timing_kind(request.timing)
         PartialFile(request.path, force=request.force)  # before there is anything to lose

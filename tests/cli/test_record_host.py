@@ -10,7 +10,7 @@ from evtrace.tracefile.family import Timing
 from evtrace.tracefile.reader import open_trace
 from evtrace.tracer.host import machine
 from evtrace.tracer.host.recorder import Status
-from tests.unit.host.machine_builder import FakeTracefs, make_dom0, make_program
+from tests.unit.host.machine_builder import FakeTracefs, make_dom0, make_program, write
 from tests.unit.host.test_images import kernel  # noqa: F401  a fixture
 
 
@@ -181,3 +181,16 @@ def test_the_live_line(capsys):
         "\r     2 s         50 events/s  3 lost  buffer  25%  xentrace 1.5 MB\n"
         == capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("arguments", [["-T", "0.1"], ["--check"]])
+def test_what_a_killed_recorder_left_is_to_be_cleaned_first(here, dom0, arguments):
+    write(
+        dom0.root / "run/evtrace/recording.json", '{"pid": 7, "started": "1", "folder": "/there"}'
+    )
+    result = run("--host", *arguments)
+
+    assert ExitCode.CANNOT_RECORD == result.exit_code
+    assert "run `evtrace record --host --clean` first" in result.stderr
+    assert not list(here.glob("*.capture"))
+    assert "the ended recording's capture is in /there\n" == run("--host", "--clean").stdout

@@ -70,11 +70,10 @@ class Ledger:
         """Tell whether the recorder of an entry still runs."""
         return self._machine.start_time(entry.pid) == entry.started
 
-    @contextmanager
-    def recording(self, folder: Path) -> Iterator[Entry]:
-        """Hold an entry while recording; it stays if something could not be taken down.
+    def refuse_another(self) -> None:
+        """Raise `CannotRecordError` if another recorder runs here or left something behind.
 
-        Raises `CannotRecordError` if another recorder runs or left something behind.
+        The text of a kernel that has probes shows their breakpoints: it is not read before this.
         """
         before = self.read()
         if before is not None:
@@ -86,8 +85,16 @@ class Ledger:
                 "probes: run `evtrace record --host --clean` first"
             )
             raise CannotRecordError(message)
+
+    @contextmanager
+    def recording(self, folder: Path) -> Iterator[Entry]:
+        """Hold an entry while recording; it stays if something could not be taken down.
+
+        Raises `CannotRecordError` if another recorder runs or left something behind.
+        """
+        self.refuse_another()
         pid = os.getpid()
-        entry = Entry(pid, self._machine.start_time(pid) or "", str(folder))
+        entry = Entry(pid, self._machine.start_time(pid) or "", str(folder.resolve()))
         self.write(entry)
         try:
             yield entry
