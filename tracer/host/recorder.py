@@ -20,6 +20,7 @@ from evtrace.tracer.host.probes import Probe
 from evtrace.tracer.host.snapshot import Listed, take_snapshot
 from evtrace.tracer.host.tracefs import Tracefs
 from evtrace.tracer.host.xentrace import BUFFER_PAGES, Xentrace, run_xentrace
+from evtrace.tracer.importers.listing import MARK
 
 TEXT = "ftrace.txt"
 RAW = "xentrace.raw"
@@ -110,7 +111,6 @@ class Recorder:
             if self._plan.tracefs is not None:
                 stack.enter_context(ledger.unoptimized(entry))
                 probes = stack.enter_context(self._defined(self._plan.tracefs, entry))
-            self.captured.before = self._listed("before")
             self._record(probes, entry)
         self.captured.after = self._listed("after")
         return self.captured
@@ -138,15 +138,17 @@ class Recorder:
             entry.left += tracefs.take_down()
 
     def _record(self, probes: list[Probe], entry: Entry) -> None:
-        """Record: the probes outside, xentrace inside their time."""
+        """Record: the probes outside, the list of the channels and then xentrace in their time."""
         plan, captured = self._plan, self.captured
-        meter = _Meter(plan)
         with ExitStack() as stack:
             text = running = None
             if plan.tracefs is not None:
                 captured.text = plan.folder / TEXT
                 captured.refused += plan.tracefs.switch_on(probes, plan.functions)
                 text = stack.enter_context(copied(plan.tracefs, captured.text, plan.heading))
+            captured.before = self._listed("before")
+            if plan.tracefs is not None and plan.snapshots:
+                plan.tracefs.mark(MARK)
             if plan.xentrace is not None:
                 captured.xentrace = plan.folder / RAW
                 running = stack.enter_context(
@@ -155,6 +157,7 @@ class Recorder:
                 entry.xentrace = running.pid
                 entry.xentrace_started = self._machine.start_time(running.pid) or ""
                 Ledger(self._machine).write(entry)
+            meter = _Meter(plan)
             self._watch(text, running, meter)
         captured.status = meter.read()
         missed = plan.tracefs.missed() if plan.tracefs else 0

@@ -140,6 +140,10 @@ class Tracefs:
         except OSError as error:
             yield f"the function tracer: {error.strerror or error}"
 
+    def mark(self, text: str) -> None:
+        """Put a line of our own into the text."""
+        self.set("trace_marker", text)
+
     def missed(self) -> int:
         """Give how often a probe of ours was passed while another was being handled."""
         try:

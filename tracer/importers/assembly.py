@@ -13,6 +13,7 @@ from evtrace.tracefile.reader import TraceReader, open_trace
 from evtrace.tracefile.writer import TraceWriter
 from evtrace.tracer.importers.clocks import Clock, find_clocks
 from evtrace.tracer.importers.events import GuestEvent, GuestTrace
+from evtrace.tracer.importers.listing import bring_up_to_date, listed_tsc
 from evtrace.tracer.importers.occupancy import Occupancy, read_occupancy
 from evtrace.tracer.importers.placement import Placed, merged_windows
 from evtrace.tracer.importers.snapshots import AFTER, BEFORE, Snapshot
@@ -76,6 +77,8 @@ def assemble(sources: Sources, output: Path, *, force: bool) -> Outcome:
             outcome.occupancy,
             list(sources.snapshots.values()),
         )
+        if BEFORE in sources.snapshots:
+            bring_up_to_date(sources.snapshots[BEFORE], sources.guests, outcome.clocks)
         with TraceWriter(output, force=force) as writer:
             _write(writer, sources, outcome, reader)
         if reader:
@@ -96,7 +99,9 @@ def _write(
         guests=sources.guests,
         clocks=outcome.clocks,
         occupancy=outcome.occupancy,
-        snapshots=_in_time(sources.snapshots, first, last),
+        snapshots=_in_time(
+            sources.snapshots, listed_tsc(sources.guests, outcome.clocks) or first, last
+        ),
         streams=streams,
         timing=sources.timing,
         xen_version=sources.xen_version,
@@ -125,11 +130,11 @@ def _span(sources: Sources, outcome: Outcome) -> tuple[int, int]:
 
 def _in_time(
     snapshots: dict[str | int, Snapshot],
-    first: int,
-    last: int,
+    before: int,
+    after: int,
 ) -> list[tuple[int, Snapshot]]:
-    """Give the snapshots with their times; the words `before` and `after` mean all else."""
-    named = {BEFORE: first, AFTER: last}
+    """Give the snapshots with their times, those of `before` and `after` at the times given."""
+    named = {BEFORE: before, AFTER: after}
     timed = [
         (when if isinstance(when, int) else named[when], seen) for when, seen in snapshots.items()
     ]

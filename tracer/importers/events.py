@@ -42,6 +42,10 @@ class GuestTrace:
     """How upcalls reach it: by vector (HVM, PVH) or by callback (PV)."""
     other_irqs: int = 0
     """Handler entries of irqs that are no event channels."""
+    listing_span: tuple[int, int] | None = None
+    """First and last TSC of the time in which the channels were listed, if the text tells."""
+    listing: list[GuestEvent] = field(default_factory=list)
+    """What happened in that time; it is not among `events`."""
 
     @property
     def vcpus(self) -> int:

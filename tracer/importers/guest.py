@@ -19,6 +19,7 @@ from evtrace.tracer.importers.calls import (
 from evtrace.tracer.importers.dispatch import UPCALL_DEPTH, VcpuContext
 from evtrace.tracer.importers.events import GuestEvent, GuestTrace
 from evtrace.tracer.importers.ftrace import FtraceText, Line
+from evtrace.tracer.importers.listing import cut
 from evtrace.tracer.importers.tasks import TaskContext
 from evtrace.tracer.importers.tasks import is_return as returns
 from evtrace.xen.abi import EvtchnOp, Virq
@@ -72,6 +73,7 @@ class _Translation:
                 self._vcpu(line.cpu).leave_irq()
             self._take(line)
         self._resolve()
+        cut(self._trace)
         return self._trace
 
     def _take(self, line: Line) -> None:

@@ -28,7 +28,7 @@ def make_instance(instance: Path):
     """Fill the folder of an instance as the kernel does when it is made."""
     for name in ("tracing_on", "trace_clock", "buffer_size_kb", "current_tracer"):
         write(instance / name)
-    for name in ("set_ftrace_filter", "trace_pipe"):
+    for name in ("set_ftrace_filter", "trace_pipe", "trace_marker"):
         write(instance / name)
     for event in ("irq_handler_entry", "irq_handler_exit"):
         write(instance / f"events/irq/{event}/enable")

@@ -75,6 +75,23 @@ def test_what_is_set_while_it_records_is_gone_afterwards(plan, dom0):
     assert (10, 2, 1 / 2048) == seen["status"]
 
 
+def test_the_channels_are_listed_with_the_probes_on_and_then_marked(plan, dom0):
+    instance = dom0.tracefs.instance
+    look = f'echo "$(cat {instance}/tracing_on) $(cat {instance}/trace_marker)"'
+    make_program(dom0.root, "lsevtchn", look)
+    marks = []
+
+    def see(_):
+        marks.append((instance / "trace_marker").read_text())
+        stop.set()
+
+    stop = threading.Event()
+    captured = run(replace(plan, seconds=None), dom0, stop, see)
+
+    assert ["# lsevtchn 0", "1 "] == captured.before.lsevtchn.read_text().splitlines()
+    assert ["evtrace=listed\n"] == marks
+
+
 def test_the_text_and_the_snapshots_are_files(plan, dom0):
     captured = run(plan, dom0)
 
