@@ -8,6 +8,7 @@ import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 _TEXT_TYPES = frozenset("tTwW")
 _DIGITS = b"".join(b"%d\0" % digit for digit in range(10))
@@ -24,9 +25,8 @@ _FALSE_MARKERS = 8
 """More words than chance makes rise."""
 
 
-@dataclass(frozen=True, slots=True)
-class Symbol:
-    """A symbol of code or data."""
+class Symbol(NamedTuple):
+    """A symbol of code or data. A kernel has a hundred thousand."""
 
     name: str
     address: int

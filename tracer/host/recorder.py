@@ -20,7 +20,7 @@ from evtrace.tracer.host.probes import Probe
 from evtrace.tracer.host.snapshot import Listed, take_snapshot
 from evtrace.tracer.host.tracefs import Tracefs
 from evtrace.tracer.host.xentrace import BUFFER_PAGES, Xentrace, run_xentrace
-from evtrace.tracer.importers.listing import MARK
+from evtrace.tracer.importers.ftrace import LISTED_MARK
 
 TEXT = "ftrace.txt"
 RAW = "xentrace.raw"
@@ -148,7 +148,7 @@ class Recorder:
                 text = stack.enter_context(copied(plan.tracefs, captured.text, plan.heading))
             captured.before = self._listed("before")
             if plan.tracefs is not None and plan.snapshots:
-                plan.tracefs.mark(MARK)
+                plan.tracefs.mark(LISTED_MARK)
             if plan.xentrace is not None:
                 captured.xentrace = plan.folder / RAW
                 running = stack.enter_context(

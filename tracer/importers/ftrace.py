@@ -26,6 +26,9 @@ _NAMED = re.compile(r"([\w.:/-]+):\s*(.*)$")
 _VALUE = re.compile(r"(\w+)=(\"[^\"]*\"|\S+)")
 _HANDLER = re.compile(r"irq=(\S+) name=(.*)")
 
+LISTED_MARK = "evtrace=listed"
+"""What stands in the text where a list of the channels, begun inside it, was complete."""
+
 _MAX_KINDS = 20
 """Kinds of unparsed lines told apart; binary rubbish would make a kind of every line."""
 
@@ -53,6 +56,11 @@ class Line:
     def context(self) -> tuple[str, bool]:
         """What the CPU was doing: an interrupt's code is not that of the task it interrupts."""
         return self.task, bool(self.in_irq)
+
+    @property
+    def is_listed_mark(self) -> bool:
+        """Tell whether it is the `LISTED_MARK`."""
+        return self.name == "tracing_mark_write" and self.values.get("evtrace") == "listed"
 
 
 @dataclass(slots=True)

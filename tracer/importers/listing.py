@@ -13,22 +13,13 @@ from evtrace.timeline import Kind
 from evtrace.tracer.importers.calls import ProbedCall
 from evtrace.tracer.importers.clocks import Clock
 from evtrace.tracer.importers.events import GuestEvent, GuestTrace
-from evtrace.tracer.importers.ftrace import Line
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, PortState
-
-MARK = "evtrace=listed"
-"""What the recorder writes into the text when the channels are listed."""
-
-
-def is_mark(line: Line) -> bool:
-    """Tell whether the channels had been listed at this line."""
-    return line.name == "tracing_mark_write" and line.values.get("evtrace") == "listed"
 
 
 def cut(guest: GuestTrace) -> None:
     """Begin the text at its last mark, if it has one; what went before is kept aside."""
     lines = guest.text.lines
-    place = max((at for at, line in enumerate(lines) if is_mark(line)), default=None)
+    place = max((at for at, line in enumerate(lines) if line.is_listed_mark), default=None)
     if place is None:
         return
     mark = lines[place].tsc

@@ -5,12 +5,12 @@ import pytest
 from evtrace.snapshot import Channel, Snapshot
 from evtrace.timeline import Kind
 from evtrace.tracer.importers.clocks import Clock, ClockKind
-from evtrace.tracer.importers.ftrace import parse_ftrace
+from evtrace.tracer.importers.ftrace import LISTED_MARK, parse_ftrace
 from evtrace.tracer.importers.guest import read_guest
-from evtrace.tracer.importers.listing import MARK, bring_up_to_date, listed_tsc
+from evtrace.tracer.importers.listing import bring_up_to_date, listed_tsc
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, PortState
 
-MARK_LINE = f"tracing_mark_write: {MARK}"
+MARK_LINE = f"tracing_mark_write: {LISTED_MARK}"
 HOST = Clock(ClockKind.HOST)
 
 
