@@ -1,4 +1,4 @@
-"""evtrace's own record family, version 0: what stock xentrace cannot say (docs/trace-format.md).
+"""evtrace's own record family, version 1: what stock xentrace cannot say (docs/trace-format.md).
 
 A family record lives in the guest class (`TRC_GUEST | 0xe00 | kind`, xen/include/public/trace.h),
 carries the cycles flag and at most seven words. The first word names the vCPU, packed as Xen's
@@ -10,7 +10,7 @@ from enum import IntEnum, IntFlag, unique
 
 from evtrace.timeline import Kind
 
-FAMILY_VERSION = 0
+FAMILY_VERSION = 1
 FAMILY_EVENT = 0x0800FE00
 FAMILY_MASK = 0x0FFFFF00
 """`event & FAMILY_MASK == FAMILY_EVENT` tells a family record; the low byte is its `Kind`."""

@@ -20,12 +20,15 @@ def folder(ran):
 
 def imported(capture: Path, output: Path) -> Trace:
     """Give the trace made of what a recorder left in its folder."""
+    lists = [capture / f"before.{tool}.txt" for tool in ("lsevtchn", "debugkeys")]
+    lsevtchn, debug_keys = ([str(path)] if path.exists() else [] for path in lists)
+    xentrace = capture / "xentrace.raw"
     import_(
         output=output,
-        xentrace=capture / "xentrace.raw" if (capture / "xentrace.raw").exists() else None,
+        xentrace=xentrace if xentrace.exists() else None,
         ftrace=[f"0={capture / 'ftrace.txt'}"],
-        lsevtchn=[str(capture / "before.lsevtchn.txt")],
-        debug_keys=[str(capture / "before.debugkeys.txt")],
+        lsevtchn=lsevtchn,
+        debug_keys=debug_keys,
     )
     return Trace(output)
 
