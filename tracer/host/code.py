@@ -5,7 +5,7 @@ modules on disk (`images`).
 """
 
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -139,10 +139,12 @@ def find_functions(symbols: Iterable[Symbol], texts: list[Text]) -> list[Functio
     named: dict[int, Symbol] = {}
     for symbol in sorted(code, key=lambda symbol: (symbol.address, symbol.kind not in "TW")):
         named.setdefault(symbol.address, symbol)
+    addresses, ordered = [*named], [*named.values()]
     functions: list[Function] = []
     for text in sorted(texts, key=lambda text: text.address):
-        inside = [symbol for at, symbol in named.items() if text.address <= at < text.end]
-        ends = [*(symbol.address for symbol in inside[1:]), text.end][: len(inside)]
+        first, last = bisect_left(addresses, text.address), bisect_left(addresses, text.end)
+        inside = ordered[first:last]
+        ends = [*addresses[first + 1 : last], text.end][: len(inside)]
         functions += [
             Function(
                 symbol.name,
