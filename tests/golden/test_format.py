@@ -34,7 +34,18 @@ from tests.tinytrace import RUNNABLE, RUNNING, runstate, tiny_trace, window
 FOLDER = Path(__file__).parents[2] / "traces/format"
 STORED = FOLDER / "version-1.bin"
 LISTED = FOLDER / "version-1.csv"
-COLUMNS = ("tsc_lo", "tsc_hi", "clock", "pcpu", "dom", "vcpu", "kind", "op", "call_id", "port")
+COLUMNS: tuple[str, ...] = (
+    "tsc_lo",
+    "tsc_hi",
+    "clock",
+    "pcpu",
+    "dom",
+    "vcpu",
+    "kind",
+    "op",
+    "call_id",
+    "port",
+)
 COLUMNS += ("irq", "rc", *(f"a{place}" for place in range(6)))
 
 FACTS = {
