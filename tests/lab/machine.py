@@ -90,7 +90,8 @@ def _command(
         command += ["-serial", f"file:{log}"]
     for disk, mode in (*disks, (out, "cache=unsafe")):
         command += ["-drive", f"file={disk},format=raw,if=virtio,{mode}"]
-    memory = f"dom0_mem={size.dom0_memory_mb}M,max:{size.dom0_memory_mb}M"
+    # QEMU runs AVX instructions while CR0.TS is set: with a lazy FPU, programs see others' registers.
+    memory = f"spec-ctrl=eager-fpu dom0_mem={size.dom0_memory_mb}M,max:{size.dom0_memory_mb}M"
     xen_line = (
         f"console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all conring_size=512k {memory}"
     )
