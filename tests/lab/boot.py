@@ -19,6 +19,7 @@ from pathlib import Path
 from tests.lab import disk, image, machine
 
 OUT_MB = 1024
+_CRASH = re.compile(r".*(?:BUG: |Oops: |Kernel panic|soft lockup).*")
 LOCK = Path(tempfile.gettempdir()) / "lab.lock"
 
 
@@ -36,6 +37,13 @@ class Outcome:
         console = (self.folder / "console.log").read_text(errors="replace")
         found = re.search(r"Xen version [\d.]+ \([^)]*\)", console)
         return found.group() if found else "Xen version unknown"
+
+    @property
+    def crash(self) -> str | None:
+        """The first line in which a kernel, dom0's or a domU's, says that it failed."""
+        logs = [self.folder / "console.log", *self.folder.glob("log.xen/console/*.log")]
+        found = (_CRASH.search(log.read_text(errors="replace")) for log in logs)
+        return next((line.group().strip() for line in found if line), None)
 
 
 def boot(
@@ -111,6 +119,9 @@ def _arguments() -> argparse.Namespace:
         "--memory", type=int, default=usual.memory_mb, help="MB, all of the machine"
     )
     parser.add_argument("--dom0-memory", type=int, default=usual.dom0_memory_mb, help="MB")
+    parser.add_argument(
+        "--threads", choices=("single", "multi"), default=usual.threads, help="multi for PVH domUs"
+    )
     parser.add_argument("--xen", default="", help="more arguments for Xen")
     parser.add_argument("--linux", default="", help="more arguments for dom0's Linux")
     return parser.parse_args()
@@ -119,7 +130,9 @@ def _arguments() -> argparse.Namespace:
 def main() -> int:
     """Boot as told on the command line."""
     told = _arguments()
-    size = machine.Size(told.cpus, told.memory, told.dom0_cpus, told.dom0_memory, told.seconds)
+    size = machine.Size(
+        told.cpus, told.memory, told.dom0_cpus, told.dom0_memory, told.seconds, told.threads
+    )
     try:
         done = boot(told.run, told.out, told.tree, told.extra, size, told.xen, told.linux)
     except image.LabUnavailable as reason:

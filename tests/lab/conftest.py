@@ -4,14 +4,16 @@ import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lab import boot, image, machine
+from tests.lab import boot, disk, image, machine
 
 EXPERIMENTS = Path(__file__).parent / "experiments"
 RESULTS = image.CACHE / "results"
 REUSE = "EVTRACE_LAB_REUSE" in os.environ  # look again at what the last boots left
+OPTIONAL = "EVTRACE_LAB_OPTIONAL" in os.environ  # a machine that cannot be made is no failure
 LOG = pytest.StashKey[list[str]]()
 
 Ran = Callable[..., boot.Outcome]
@@ -48,17 +50,36 @@ def ran(log: Log) -> Ran:
     try:
         image.preflight()
     except image.LabUnavailable as reason:
+        log(f"NOT RUN: {reason}")
         pytest.skip(str(reason))
 
     @cache
-    def run(name: str, linux: str = "", seconds: int = 300) -> boot.Outcome:
-        script, size = EXPERIMENTS / f"{name}.sh", machine.Size(seconds=seconds)
+    def run(name: str, linux: str = "", **size: Any) -> boot.Outcome:
         label = f"{name}{'-2l' if linux else ''}"
         if REUSE:
             return boot.Outcome(0, 0.0, RESULTS / label)
-        done = boot.boot(script, RESULTS / label, size=size, linux=linux)
+        try:
+            done = booted(label, EXPERIMENTS / f"{name}.sh", machine.Size(**size), linux, log)
+        except (machine.BootFailed, disk.CommandFailed) as reason:
+            if not OPTIONAL:
+                raise
+            log(f"{label}: NOT RUN, there is no machine here: {reason}")
+            pytest.skip(str(reason))
         log(f"{label}: {done.xen}, {done.seconds:.0f} s from power-on to power-off")
         assert done.code == 0, (done.folder / "run.log").read_text()
         return done
 
     return run
+
+
+def booted(label: str, script: Path, size: machine.Size, linux: str, log: Log) -> boot.Outcome:
+    """Boot, and once more if it was the machine that failed."""
+    try:
+        done = boot.boot(script, RESULTS / label, size=size, linux=linux)
+        failed = done.crash if done.code else None
+    except machine.BootFailed as reason:
+        failed = str(reason).splitlines()[0]
+    if failed is None:
+        return done
+    log(f"{label}: once more, the machine failed: {failed}")
+    return boot.boot(script, RESULTS / label, size=size, linux=linux)

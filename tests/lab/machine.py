@@ -33,6 +33,10 @@ class Size:
     dom0_cpus: int = 2
     dom0_memory_mb: int = 2048
     seconds: int = 600
+    threads: str = "single"
+    """Of an emulated CPU. `multi` is one for each: while a kernel patches its text, which probes let
+    it do, another CPU may go on with what stood there before. `single` has no such race, but the
+    nested virtualisation that a PVH domU takes does not work with it."""
 
 
 def run(
@@ -81,7 +85,7 @@ def _command(
     linux: str,
 ) -> list[str]:
     # With SMAP, QEMU 7 reads the stack of an IRETQ in ring 3 as a supervisor, and a PV kernel dies.
-    engine = {"tcg": ["-accel", "tcg,thread=multi", "-cpu", "max,-smap"]}
+    engine = {"tcg": ["-accel", f"tcg,thread={size.threads}", "-cpu", "max,-smap"]}
     disks = ((images.root, "snapshot=on"), (images.packages, "readonly=on"), (lab, "readonly=on"))
     command = ["qemu-system-x86_64", *engine.get(accelerator(), ["-accel", "kvm", "-cpu", "host"])]
     command += ["-smp", str(size.cpus), "-m", f"{size.memory_mb}M"]
@@ -90,7 +94,7 @@ def _command(
         command += ["-serial", f"file:{log}"]
     for disk, mode in (*disks, (out, "cache=unsafe")):
         command += ["-drive", f"file={disk},format=raw,if=virtio,{mode}"]
-    # QEMU runs AVX instructions while CR0.TS is set: with a lazy FPU, programs see others' registers.
+    # With a lazy FPU programs were seen to compute with others' AVX registers: QEMU 7 has them new.
     memory = f"spec-ctrl=eager-fpu dom0_mem={size.dom0_memory_mb}M,max:{size.dom0_memory_mb}M"
     xen_line = (
         f"console=com1 com1=115200,8n1 loglvl=all guest_loglvl=all conring_size=512k {memory}"

@@ -1,4 +1,4 @@
-"""`record --host` in dom0, its script in domUs: all that was done is there, as Xen says."""
+"""`record --host` in dom0, a script or `--guest` in domUs: all that was done is there."""
 
 import statistics
 from pathlib import Path
@@ -14,9 +14,13 @@ from tests.lab.told import Step, calls_of, read_steps, unseen
 
 pytestmark = pytest.mark.lab
 
-FORMS = {"fifo": "", "2l": "xen.fifo_events=0"}
-WORKED = {0: ["dom0.self", "dom0.churn", "dom0.wrong", "dom0.storm", "u1.call", "u2.call"]}
-WORKED |= {dom: [f"u{dom}.serve", f"u{dom}.self"] for dom in (1, 2)}
+EXPERIMENTS = {
+    "fifo": ("record", "", "multi", (1, 2)),
+    "2l": ("record", "xen.fifo_events=0", "multi", (1, 2)),
+    "guest": ("guest", "", "single", (1,)),
+}
+"""Name -> experiment, arguments for Linux, threads of an emulated CPU, domUs."""
+WORKED = ["dom0.self", "dom0.churn", "dom0.wrong", "dom0.storm"]
 STORM = 1000
 
 
@@ -28,29 +32,29 @@ class Recorded(NamedTuple):
     """What `record --host` wrote in dom0."""
     all: Trace
     """The same with the domUs' texts."""
+    domus: tuple[int, ...]
 
     def steps(self, name: str) -> list[Step]:
         """What the exerciser said."""
         return read_steps(self.folder / f"{name}.txt")
 
 
-@pytest.fixture(scope="module", params=FORMS)
+@pytest.fixture(scope="module", params=EXPERIMENTS)
 def recorded(ran, request, tmp_path_factory) -> Recorded:
-    folder = ran("record", linux=FORMS[request.param], seconds=600).folder
+    name, linux, threads, domus = EXPERIMENTS[request.param]
+    folder = ran(name, linux, seconds=600, threads=threads).folder
     capture, output = folder / "trace.bin.capture", tmp_path_factory.mktemp("lab") / "all.bin"
+    texts = {0: capture / "ftrace.txt"} | {dom: folder / f"u{dom}.ftrace.txt" for dom in domus}
     import_(
         output=output,
         xentrace=capture / "xentrace.raw",
-        ftrace=[
-            f"0={capture / 'ftrace.txt'}",
-            *(f"{dom}={folder / f'u{dom}.ftrace.txt'}" for dom in (1, 2)),
-        ],
+        ftrace=[f"{dom}={text}" for dom, text in texts.items()],
         lsevtchn=[f"{capture / f'{when}.lsevtchn.txt'}@{when}" for when in ("before", "after")],
         debug_keys=[f"{capture / f'{when}.debugkeys.txt'}@{when}" for when in ("before", "after")],
         xen_version="4.17",
         timing="emulated-cpu",
     )
-    return Recorded(folder, Trace(folder / "trace.bin"), Trace(output))
+    return Recorded(folder, Trace(folder / "trace.bin"), Trace(output), domus)
 
 
 @pytest.mark.parametrize("which", ["own", "all"])
@@ -66,33 +70,33 @@ def test_xen_answered_as_the_model_does(recorded: Recorded, which: str, log):
     assert found.compared >= found.hypercalls * 9 // 10
 
 
-@pytest.mark.parametrize("dom", WORKED)
-def test_every_operation_is_seen_with_its_result(recorded: Recorded, dom: int):
-    calls = calls_of(recorded.all, dom)
-    offset = recorded.all.facts.clock_offsets.get(dom, (0, 0))
-    steps = [step for name in WORKED[dom] for step in recorded.steps(name)]
-    assert len(steps) > 40
-    assert [] == unseen(steps, calls, offset)
+def test_every_operation_is_seen_with_its_result(recorded: Recorded):
+    worked = {dom: [f"u{dom}.serve", f"u{dom}.self"] for dom in recorded.domus}
+    worked[0] = [*WORKED, *(f"u{dom}.call" for dom in recorded.domus)]
+    for dom, names in worked.items():
+        offset = recorded.all.facts.clock_offsets.get(dom, (0, 0))
+        steps = [step for name in names for step in recorded.steps(name)]
+        assert len(steps) > 40
+        assert [] == unseen(steps, calls_of(recorded.all, dom), offset)
 
 
-@pytest.mark.parametrize(
-    ("dom", "name"),
-    [(0, "dom0.self"), (0, "u1.call"), (0, "u2.call"), (1, "u1.self"), (2, "u2.self")],
-)
-def test_the_first_run_after_a_bind_was_provoked_by_nobody(recorded, dom: int, name: str):
-    bind = next(step for step in recorded.steps(name) if step.name == "bind")
-    assert Cause.BIND_CONSERVATIVE == first_run(recorded.all, dom, bind)["cause"]
+def test_the_first_run_after_a_bind_was_provoked_by_nobody(recorded: Recorded):
+    bound = [(0, "dom0.self"), *((0, f"u{dom}.call") for dom in recorded.domus)]
+    bound += [(dom, f"u{dom}.self") for dom in recorded.domus]
+    for dom, name in bound:
+        bind = next(step for step in recorded.steps(name) if step.name == "bind")
+        assert Cause.BIND_CONSERVATIVE == first_run(recorded.all, dom, bind)["cause"]
 
 
-@pytest.mark.parametrize("dom", [1, 2])
-def test_each_ping_and_pong_ran_the_other_end(recorded: Recorded, dom: int):
-    call, serve = (recorded.steps(f"u{dom}.{name}") for name in ("call", "serve"))
-    for sender, steps in ((0, call), (dom, serve)):
-        offset = recorded.all.facts.clock_offsets.get(sender, (0, 0))
-        sent = sends_in(recorded.all, sender, steps, offset)
-        assert [Fate.DELIVERED] * 20 == sent["fate"].to_list()
-        runs = recorded.all.runs().filter(pl.col("seq").is_in(sent["run_seq"].implode()))
-        assert [Cause.SEND] * 20 == runs.collect()["cause"].to_list()
+def test_each_ping_and_pong_ran_the_other_end(recorded: Recorded):
+    for dom in recorded.domus:
+        call, serve = (recorded.steps(f"u{dom}.{name}") for name in ("call", "serve"))
+        for sender, steps in ((0, call), (dom, serve)):
+            offset = recorded.all.facts.clock_offsets.get(sender, (0, 0))
+            sent = sends_in(recorded.all, sender, steps, offset)
+            assert [Fate.DELIVERED] * 20 == sent["fate"].to_list()
+            runs = recorded.all.runs().filter(pl.col("seq").is_in(sent["run_seq"].implode()))
+            assert [Cause.SEND] * 20 == runs.collect()["cause"].to_list()
 
 
 def test_a_storm_is_one_run_and_coalesced_sends(recorded: Recorded):
@@ -113,7 +117,9 @@ def test_wakes_are_joined_with_the_sends_that_made_them(recorded: Recorded):
 
 
 def test_nothing_is_left_in_the_kernel(recorded: Recorded):
-    assert "" == (recorded.folder / "left.txt").read_text()
+    left = [path.read_text() for path in recorded.folder.glob("*left.txt")]
+    assert [""] * len(left) == left
+    assert left
 
 
 def test_the_cost_of_a_probed_operation(recorded: Recorded, log):

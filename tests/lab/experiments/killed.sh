@@ -3,7 +3,7 @@
 set -e
 RANDOM=7
 
-while exercise self 20 > /dev/null; do :; done &
+while exercise self 20 > /dev/null; do sleep 0.3; done &
 for number in $(seq 20); do
     evtrace record --host --timing emulated-cpu -o /out/killed$number.bin 2> /out/killed$number.log &
     recorder=$!

@@ -9,15 +9,15 @@ say() { echo "[$(cut -d' ' -f1 /proc/uptime)] $*"; }
 domu_start() {
     local name=$1 type=${2:-pv}
     shift; shift
-    cp /lab/domu.gz "/tmp/$name.gz"
+    zcat /lab/domu.gz > "/tmp/$name.cpio" # Xen unpacks the first part alone of what is compressed
     if [ -n "${DOMU_FILES:-}" ]; then
-        (cd "$DOMU_FILES" && find . | busybox cpio -o -H newc 2> /dev/null | gzip -1) >> "/tmp/$name.gz"
+        (cd "$DOMU_FILES" && find . | busybox cpio -o -H newc 2> /dev/null) >> "/tmp/$name.cpio"
     fi
     cat > "/tmp/$name.cfg" <<CONFIG
 name = "$name"
 type = "$type"
 kernel = "/lab/vmlinuz"
-ramdisk = "/tmp/$name.gz"
+ramdisk = "/tmp/$name.cpio"
 extra = "console=hvc0 quiet apparmor=0 mitigations=off $*"
 memory = ${DOMU_MEMORY:-256}
 vcpus = ${DOMU_VCPUS:-1}
@@ -79,6 +79,24 @@ ping_pong() {
     port=$(sed -n 's/^PORT \([0-9]*\).*/\1/p' "$(domu_log "$1")" | tail -n 1)
     exercise call "${domu_id[$1]}" "$port" "$2" > "/out/$1.call.txt" || return 1
     domu_finish "$1" "$number"
+}
+
+# python_files DIR: Python, this checkout and the packages that recording needs, for DOMU_FILES
+python_files() {
+    local package
+    mkdir -p "$1/deps" "$1/usr/bin" "$1/usr/lib"
+    cp /usr/bin/python3.11 "$1/usr/bin/python3"
+    cp -r /usr/lib/python3.11 "$1/usr/lib"
+    for package in /deps/*; do
+        case ${package##*/} in
+            *polars* | *plotly* | *.dist-info) ;;
+            *) cp -r "$package" "$1/deps" ;;
+        esac
+    done
+    cp -r /lab/tree "$1/tree"
+    rm -rf "$1/tree/traces" "$1/tree/tests"
+    find "$1/usr/bin" "$1/usr/lib" "$1/deps" -name '*.so' -o -name python3 | xargs ldd 2> /dev/null |
+        sed -n 's/.*\s\(\/\S*\) (.*/\1/p' | sort -u | xargs cp -L --parents -t "$1"
 }
 
 domu_stop() { xl destroy "$1"; }
