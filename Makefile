@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick consistency lab lint format lock bench picture traces clean
+.PHONY: help demo test test-quick consistency lab lab-quick lint format lock bench picture traces clean
 
 help: ## what you can make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -23,8 +23,13 @@ test-quick: $(READY) ## the tests that take seconds
 consistency: $(READY) ## verdicts against the emulator's truth: every scenario, 20 seeds each
 	$(BIN)/python -m tests.emulator.consistency
 
-lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md); minutes
+lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md): all experiments, a quarter of an hour
+	@sh tests/lab/tools.sh
 	$(BIN)/python -m pytest -m lab tests/lab
+
+lab-quick: $(READY) ## one experiment of it; skipped where there is no machine for it
+	@sh tests/lab/tools.sh
+	EVTRACE_LAB_OPTIONAL=1 $(BIN)/python -m pytest -m lab -k guest tests/lab/test_record.py
 
 lint: $(READY) ## ruff, mypy, the floors of the house, the lock files
 	$(BIN)/ruff check .

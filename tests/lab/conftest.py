@@ -33,7 +33,7 @@ def pytest_terminal_summary(terminalreporter, config):
     """Print what the experiments measured."""
     lines = config.stash.get(LOG, [])
     if lines:
-        terminalreporter.section("lab")
+        terminalreporter.section("lab", bold=True)
         for line in lines:
             terminalreporter.write_line(line)
 

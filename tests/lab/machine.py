@@ -34,9 +34,7 @@ class Size:
     dom0_memory_mb: int = 2048
     seconds: int = 600
     threads: str = "single"
-    """Of an emulated CPU. `multi` is one for each: while a kernel patches its text, which probes let
-    it do, another CPU may go on with what stood there before. `single` has no such race, but the
-    nested virtualisation that a PVH domU takes does not work with it."""
+    """Of the emulation: one for all CPUs, or `multi`, which PVH domUs need (README.md)."""
 
 
 def run(

@@ -20,6 +20,7 @@ EXPERIMENTS = {
     "guest": ("guest", "", "single", (1,)),
 }
 """Name -> experiment, arguments for Linux, threads of an emulated CPU, domUs."""
+SECONDS = 400
 WORKED = ["dom0.self", "dom0.churn", "dom0.wrong", "dom0.storm"]
 STORM = 1000
 
@@ -42,7 +43,7 @@ class Recorded(NamedTuple):
 @pytest.fixture(scope="module", params=EXPERIMENTS)
 def recorded(ran, request, tmp_path_factory) -> Recorded:
     name, linux, threads, domus = EXPERIMENTS[request.param]
-    folder = ran(name, linux, seconds=600, threads=threads).folder
+    folder = ran(name, linux, seconds=SECONDS, threads=threads).folder
     capture, output = folder / "trace.bin.capture", tmp_path_factory.mktemp("lab") / "all.bin"
     texts = {0: capture / "ftrace.txt"} | {dom: folder / f"u{dom}.ftrace.txt" for dom in domus}
     import_(
