@@ -1,0 +1,369 @@
+"""`evtrace minimise`: the shortest trace that still shows what is to be kept."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from evtrace.commands.options import TracePath, XenProfile, warn_of_damage
+from evtrace.commands.progress import progress_bar
+from evtrace.errors import EvtraceError, ExitCode, UsageError
+from evtrace.printable import printable
+
+if TYPE_CHECKING:
+    from evtrace.api import Trace
+    from evtrace.replay.minimise.search import Minimal, Search
+    from evtrace.replay.minimise.showing import Fact
+    from evtrace.replay.results import Results
+    from evtrace.timeline import Row
+    from evtrace.tracefile.coverage import CoverageMap
+
+LONG = 20
+"""A result with so many operations is compared with one that begins later, from a snapshot."""
+
+
+class NotShownError(EvtraceError):
+    """The trace does not show what is to be kept."""
+
+    exit_code = ExitCode.FINDING
+
+
+def minimise(
+    trace: TracePath,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="divergence, cause=X, fate=X, finding=X, spurious=L1..L3, …; "
+            "without: the first thing that is wrong.",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="dDOM:PORT", help="Only on this port.")
+    ] = None,
+    at: Annotated[
+        int | None, typer.Option("--at", metavar="SEQ", help="Only at this record.")
+    ] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The trace to write.")] = Path(
+        "minimal.bin"
+    ),
+    seconds: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", min=0.0, help="Stop then, with the best so far."),
+    ] = None,
+    xen: XenProfile = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the outputs.")] = False,
+) -> None:
+    """Find the fewest operations of a trace that still show a divergence, a cause, a fate.
+
+    They are written as a trace, and printed. Ctrl-C stops with the best so far.
+    """
+    from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
+
+    PartialFile(output, force=force).refuse_existing()
+    wanted = read_wanted(keep, on, at)
+    watch = Watch(seconds)
+    with watch.interruptible(), _opened(trace) as source:
+        whole = source.replay(xen)
+        warn_of_damage(trace, source.trace.reader.damage)
+        fact = find_fact(whole.results, wanted, trace)
+        found = search(whole, fact, watch)
+        with TemporaryDirectory() as folder:
+            found = later_start(found, xen, watch, Path(folder)) or found
+            write(found, output, wanted, force=force)
+            print("\n".join(report_lines(found, output, watch)))  # noqa: T201
+    if watch.interrupted:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+# --- what is to be kept ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which fact is to be kept."""
+
+    names: tuple[str, ...]
+    """The first that the trace shows; `divergence`, `cause.SEND`."""
+    port: tuple[int, int] | None
+    seq: int | None
+    text: str
+
+    def fits(self, fact: "Fact", name: str) -> bool:
+        """Tell whether it is one of those."""
+        named = name in fact.names or (name == "finding" and fact.kind == "finding")
+        there = self.port is None or self.port in fact.channels
+        return named and there and self.seq in {None, fact.seq}
+
+
+def read_wanted(keep: str | None, on: str | None, at: int | None) -> Wanted:
+    """Read the options; raises `UsageError` with the nearest name for one that there is not."""
+    from evtrace.tracefile.selection import parse_port  # noqa: PLC0415
+
+    port = None if on is None else parse_port(on)
+    text = keep or "the first thing that is wrong"
+    text += f" on {on}" if on else ""
+    text += f" at record {at}" if at is not None else ""
+    names = ("divergence", "finding", "spurious.L2") if keep is None else (_read_name(keep),)
+    return Wanted(names, port, at, text)
+
+
+def _read_name(keep: str) -> str:
+    from evtrace.analysis.checks.quantities import find_quantity, quantities  # noqa: PLC0415
+    from evtrace.verdicts import FindingCode  # noqa: PLC0415
+    from evtrace.xen.abi import EvtchnOp  # noqa: PLC0415
+
+    which, _, member = keep.strip().replace("=", ".", 1).partition(".")
+    if which in {"divergence", "divergences"}:
+        ops = {op.name.lower() for op in EvtchnOp} | {"handler"}
+        if member and member.lower() not in ops:
+            from difflib import get_close_matches  # noqa: PLC0415
+
+            near = get_close_matches(member.lower(), ops, n=1, cutoff=0)[0]
+            message = f"--keep {keep}: there is no operation {member}; the nearest is {near}"
+            raise UsageError(message)
+        return f"divergence.{member.lower()}" if member else "divergence"
+    if which == "finding" and not member:
+        return which
+    sets = sorted({name.partition(".")[0] for name in quantities() if "." in name})
+    if which not in sets or not member:
+        known = ", ".join(["divergence", *(f"{one}=X" for one in sets)])
+        message = f"--keep {keep}: expected one of {known}"
+        raise UsageError(message)
+    name = find_quantity(f"{which}.{member}").name
+    _, _, member = name.partition(".")
+    is_code = which == "finding" and member in {code.value for code in FindingCode}
+    return f"finding.{FindingCode(member).name}" if is_code else name
+
+
+def find_fact(results: "Results", wanted: Wanted, trace: str) -> "Fact":
+    """Give the first fact that is wanted; raises `NotShownError`."""
+    from evtrace.replay.minimise.showing import facts  # noqa: PLC0415
+
+    found = list(facts(results))
+    for name in wanted.names:
+        fact = next((fact for fact in found if wanted.fits(fact, name)), None)
+        if fact is not None:
+            return fact
+    message = f"{trace}: does not show {wanted.text}; nothing is written"
+    raise NotShownError(message)
+
+
+# --- time and interruptions ---------------------------------------------------------------------
+
+
+class Watch:
+    """Ends the search when the time is up or somebody presses Ctrl-C."""
+
+    def __init__(self, seconds: float | None) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
+        self._seconds = seconds
+        self.interrupted = False
+        self.replays = 0
+        self.left = 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._began
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether there is time left and nobody wants it to end."""
+        return not self.interrupted and (self._seconds is None or self.elapsed < self._seconds)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let Ctrl-C end the search; a second one ends evtrace."""
+
+        def stop(*_: object) -> None:
+            self.interrupted = True
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = signal.signal(signal.SIGINT, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+# --- replaying and searching ----------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Whole:
+    """A whole trace, replayed."""
+
+    trace: "Trace"
+    xen: str | None
+    rows: "list[Row]"
+    coverage: "CoverageMap"
+    results: "Results"
+
+
+@dataclass(slots=True)
+class Source:
+    """An opened trace, and who is told how far it was read."""
+
+    trace: "Trace"
+    listeners: list[Callable[[float], None]] = field(default_factory=list)
+
+    def replay(self, xen: str | None) -> Whole:
+        """Replay all of it."""
+        with progress_bar("replaying") as progress:
+            self.listeners[:] = [progress]
+            whole = replay_whole(self.trace, xen)
+            self.listeners.clear()
+        return whole
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Source]:
+    from evtrace.api import Trace  # noqa: PLC0415
+
+    listeners: list[Callable[[float], None]] = []
+
+    def progress(share: float) -> None:
+        for listener in listeners:
+            listener(share)
+
+    with Trace(path, progress) as trace:
+        yield Source(trace, listeners)
+
+
+def replay_whole(trace: "Trace", xen: str | None) -> Whole:
+    """Replay a trace as its parts will be: of a damaged one, coverage is not claimed."""
+    from evtrace.replay.follow import SCHEDULER_KINDS, Follow  # noqa: PLC0415
+    from evtrace.tracefile.coverage import CoverageMap  # noqa: PLC0415
+
+    rows, coverage = list(trace.rows()), trace.coverage
+    if coverage.loss:
+        facts = replace(trace.reader.stated, coverage=[])
+        coverage = CoverageMap(facts, trace.reader.survey)
+        rows = [row for row in rows if row.kind not in SCHEDULER_KINDS]
+    results = Follow(trace.belief(xen), coverage).follow(rows)
+    return Whole(trace, xen, rows, coverage, results)
+
+
+@dataclass(slots=True)
+class Found:
+    """What was found in a trace, or in what begins later in it."""
+
+    whole: Whole
+    fact: "Fact"
+    search: "Search"
+    minimal: "Minimal"
+    started_late: bool = False
+
+
+def search(whole: Whole, fact: "Fact", watch: Watch) -> Found:
+    """Search a trace for the fewest operations that show `fact`."""
+    from evtrace.replay.minimise.oracle import Oracle  # noqa: PLC0415
+    from evtrace.replay.minimise.search import Search  # noqa: PLC0415
+
+    oracle = Oracle(lambda: whole.trace.belief(whole.xen), whole.coverage, whole.results, fact)
+    bar = progress_bar("minimising", lambda: f"{watch.left:,} operations left")
+    with bar as progress:
+
+        def keep_on(left: int) -> bool:
+            watch.left = left
+            progress(1 - left / max(1, found.operations))
+            return watch.goes_on
+
+        found = Search(whole.rows, whole.results, fact, oracle, keep_on)
+        minimal = found.run()
+    watch.replays += oracle.replays
+    if minimal is None and not watch.goes_on:
+        message = "ended before a part was found that shows it; nothing is written"
+        raise StoppedError(message)
+    if minimal is None:
+        message = f"{whole.trace.reader.name}: no part of it shows this: {fact.sentence}"
+        raise NotShownError(message)
+    return Found(whole, fact, found, minimal)
+
+
+class StoppedError(EvtraceError):
+    """The search was ended before anything was found."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+def later_start(found: Found, xen: str | None, watch: Watch, folder: Path) -> Found | None:
+    """Look for a shorter result that begins where the fact does, from the channels then."""
+    from evtrace.api import Trace  # noqa: PLC0415
+    from evtrace.commands.cut import make_slice  # noqa: PLC0415
+    from evtrace.tracefile.cutting import write_slice  # noqa: PLC0415
+    from evtrace.tracefile.selection import Selection  # noqa: PLC0415
+
+    if len(found.minimal.operations) < LONG or not watch.goes_on:
+        return None
+    trace = found.whole.trace
+    seqs = (max(0, found.search.begins - 1), found.minimal.end + 1)
+    late = folder / "late.bin"
+    write_slice(trace.reader, late, make_slice(trace, Selection(seqs=seqs), xen))
+    whole = replay_whole(Trace(late), xen or trace.profile().name)
+    same = _same_fact(found.fact, whole.results)
+    if same is None:
+        return None
+    try:
+        later = search(whole, same, watch)
+    except (NotShownError, StoppedError):
+        return None
+    later.started_late = True
+    return later if len(later.minimal.operations) < len(found.minimal.operations) else None
+
+
+def _same_fact(fact: "Fact", results: "Results") -> "Fact | None":
+    """Find a fact in another trace with the same records."""
+    from evtrace.replay.minimise.showing import facts  # noqa: PLC0415
+
+    return next((other for other in facts(results) if other.is_like(fact)), None)
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def write(found: Found, output: Path, wanted: Wanted, *, force: bool) -> None:
+    """Write what is left as a trace, and see that it shows the fact."""
+    from evtrace.api import Trace  # noqa: PLC0415
+    from evtrace.tracefile.parts import Part, write_part  # noqa: PLC0415
+
+    rows = found.minimal.rows
+    end = max((row.tsc_hi for row in rows if row.pcpu is not None), default=0)
+    name = found.whole.trace.reader.name
+    counts = f"{len(found.minimal.operations):,} of {found.search.operations:,} operations"
+    source = f"--minimise {name}: {counts} that show {wanted.text}"
+    part = Part([row.seq for row in rows], end, source)
+    write_part(found.whole.trace.reader, output, part, force=force)
+    with Trace(output) as written:
+        if _same_fact(found.fact, written.replay(found.whole.xen)) is None:
+            message = (
+                f"{output}: written, but it does not show this any more: {found.fact.sentence}"
+            )
+            raise NotShownError(message)
+
+
+def report_lines(found: Found, output: Path, watch: Watch) -> Iterator[str]:
+    """Say what was kept, how much of it is left, and what that is."""
+    from evtrace.analysis.operations import operation_lines  # noqa: PLC0415
+
+    minimal, source = found.minimal, found.whole.trace.reader
+    yield printable(f"Kept: {found.fact.sentence}")
+    operations = f"{found.search.operations:,} → {len(minimal.operations):,} operations"
+    records = f"{source.survey.records:,} → {len(minimal.rows):,} records"
+    yield f"  {operations}, {records}; {watch.replays} replays, {watch.elapsed:.1f} s"
+    if found.started_late:
+        yield "  It begins with the channels as they stood when it starts."
+    if not minimal.is_minimal:
+        yield "  Ended early: more may be left out."
+    yield ""
+    yield from operation_lines(minimal.operations, found.whole.results, found.fact.seq)
+    yield ""
+    yield f"{output}: {len(minimal.rows):,} records"
