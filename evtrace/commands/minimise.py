@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -73,9 +73,8 @@ def minimise(
         whole = source.replay(xen)
         warn_of_damage(trace, source.trace.reader.damage)
         fact = find_fact(whole.results, wanted, trace)
-        found = search(whole, fact, watch)
         with TemporaryDirectory() as folder:
-            found = later_start(found, xen, watch, Path(folder)) or found
+            found = search(whole, fact, watch, Path(folder))
             write(found, output, wanted, force=force)
             print("\n".join(report_lines(found, output, watch)))  # noqa: T201
     if watch.interrupted:
@@ -263,61 +262,86 @@ class Found:
     started_late: bool = False
 
 
-def search(whole: Whole, fact: "Fact", watch: Watch) -> Found:
-    """Search a trace for the fewest operations that show `fact`."""
-    from evtrace.replay.minimise.oracle import Oracle  # noqa: PLC0415
-    from evtrace.replay.minimise.search import Search  # noqa: PLC0415
-
-    oracle = Oracle(lambda: whole.trace.belief(whole.xen), whole.coverage, whole.results, fact)
-    bar = progress_bar("minimising", lambda: f"{watch.left:,} operations left")
-    with bar as progress:
-
-        def keep_on(left: int) -> bool:
-            watch.left = left
-            progress(1 - left / max(1, found.operations))
-            return watch.goes_on
-
-        found = Search(whole.rows, whole.results, fact, oracle, keep_on)
-        minimal = found.run()
-    watch.replays += oracle.replays
-    if minimal is None and not watch.goes_on:
-        message = "ended before a part was found that shows it; nothing is written"
-        raise StoppedError(message)
-    if minimal is None:
-        message = f"{whole.trace.reader.name}: no part of it shows this: {fact.sentence}"
-        raise NotShownError(message)
-    return Found(whole, fact, found, minimal)
-
-
 class StoppedError(EvtraceError):
     """The search was ended before anything was found."""
 
     exit_code = ExitCode.INTERRUPTED
 
 
-def later_start(found: Found, xen: str | None, watch: Watch, folder: Path) -> Found | None:
-    """Look for a shorter result that begins where the fact does, from the channels then."""
+def search(whole: Whole, fact: "Fact", watch: Watch, folder: Path) -> Found:
+    """Search a trace for the fewest operations that show `fact`; what it needs is in `folder`.
+
+    If many are needed to open the ports alone, one that begins later, with the channels as they
+    stand when the fact does, is taken instead.
+    """
+    with _searching(whole, fact, watch) as found:
+        begun = found.begin()
+    if not begun:
+        _refuse(whole, fact, watch)
+    if found.least >= LONG and watch.goes_on:
+        later = _later_start(whole, found, fact, watch, folder)
+        if later is not None:
+            return later
+    with _searching(whole, fact, watch, found):
+        return Found(whole, fact, found, found.reduce())
+
+
+@contextmanager
+def _searching(
+    whole: Whole, fact: "Fact", watch: Watch, search: "Search | None" = None
+) -> "Iterator[Search]":
+    """Show how far a search is, a new one unless one is given; count its replays."""
+    from evtrace.replay.minimise.oracle import Oracle  # noqa: PLC0415
+    from evtrace.replay.minimise.search import Search  # noqa: PLC0415
+
+    with progress_bar("minimising", lambda: f"{watch.left:,} operations left") as progress:
+
+        def keep_on(left: int) -> bool:
+            watch.left = left
+            watch.replays += 1
+            progress(1 - left / max(1, made.operations))
+            return watch.goes_on
+
+        if search is None:
+            xen, trace = whole.xen, whole.trace
+            oracle = Oracle(lambda: trace.belief(xen), whole.coverage, whole.results, fact)
+            made = Search(whole.rows, whole.results, fact, oracle)
+        else:
+            made = search
+        made.keep_on = keep_on
+        yield made
+
+
+def _refuse(whole: Whole, fact: "Fact", watch: Watch) -> NoReturn:
+    if not watch.goes_on:
+        message = "ended before a part was found that shows it; nothing is written"
+        raise StoppedError(message)
+    message = f"{whole.trace.reader.name}: no part of it shows this: {fact.sentence}"
+    raise NotShownError(message)
+
+
+def _later_start(
+    whole: Whole, begun: "Search", fact: "Fact", watch: Watch, folder: Path
+) -> Found | None:
+    """Look for a result that begins where the fact does; None if it would be no shorter."""
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.commands.cut import make_slice  # noqa: PLC0415
     from evtrace.tracefile.cutting import write_slice  # noqa: PLC0415
     from evtrace.tracefile.selection import Selection  # noqa: PLC0415
 
-    if len(found.minimal.operations) < LONG or not watch.goes_on:
-        return None
-    trace = found.whole.trace
-    seqs = (max(0, found.search.begins - 1), found.minimal.end + 1)
+    selection = Selection(seqs=(max(0, begun.begins - 1), begun.ends + 1))
     late = folder / "late.bin"
-    write_slice(trace.reader, late, make_slice(trace, Selection(seqs=seqs), xen))
-    whole = replay_whole(Trace(late), xen or trace.profile().name)
-    same = _same_fact(found.fact, whole.results)
+    trace = whole.trace
+    write_slice(trace.reader, late, make_slice(trace, selection, whole.xen))
+    sliced = replay_whole(Trace(late), whole.xen or trace.profile().name)
+    same = _same_fact(fact, sliced.results)
     if same is None:
         return None
-    try:
-        later = search(whole, same, watch)
-    except (NotShownError, StoppedError):
-        return None
-    later.started_late = True
-    return later if len(later.minimal.operations) < len(found.minimal.operations) else None
+    with _searching(sliced, same, watch) as found:
+        if not found.begin() or found.least >= begun.least:
+            return None
+        minimal = found.reduce()
+    return Found(sliced, same, found, minimal, started_late=True)
 
 
 def _same_fact(fact: "Fact", results: "Results") -> "Fact | None":

@@ -14,7 +14,7 @@ from evtrace.replay.minimise.units import Sort, Unit
 from evtrace.replay.results import Results
 from evtrace.replay.tokens import Channel
 from evtrace.timeline import Kind, Row
-from evtrace.verdicts import Fate, Send
+from evtrace.verdicts import ContributionKind, Fate, Send
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, PortState
 
 
@@ -194,16 +194,18 @@ class Needs:
     def _join_events(self, whole: Results) -> None:
         """Tie each run to what provoked it, and each event to the run that took it.
 
-        A run needs the first event of its token: without it the next one would be delivered, not
-        coalesced.
+        A run needs the first event of each kind in its token: without it the next one would be
+        delivered, not coalesced, or the run would have another cause.
         """
         for run in whole.runs:
             answer = self.by_seq.get(run.seq)
-            for number, part in enumerate(run.contributors):
+            kinds: set[ContributionKind] = set()
+            for part in run.contributors:
                 provoking = self.by_seq.get(part.seq)
                 _need(provoking, answer)
-                if number == 0:
+                if part.kind not in kinds:
                     _need(answer, provoking)
+                kinds.add(part.kind)
         for send in whole.sends:
             if send.polled_seq is not None:
                 taker = self.by_seq.get(send.polled_seq)
@@ -219,7 +221,9 @@ class Needs:
 
 
 def _need(one: Unit | None, other: Unit | None) -> None:
-    if one is not None and other is not None and one is not other:
+    if one is None or other is None or one is other:
+        return
+    if one.sort is not Sort.STATE:  # a snapshot stands, whoever takes what it shows pending
         one.needs.add(other.place)
 
 

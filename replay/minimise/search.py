@@ -6,7 +6,7 @@ of that does not show the fact are more units taken in, at last all. Then units 
 """
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -72,9 +72,10 @@ class Search:
         whole: Results,
         fact: Fact,
         oracle: Oracle,
-        keep_on: Callable[[int], bool] = lambda _: True,
     ) -> None:
-        """Look in `rows`; `keep_on` is told how many operations are left, and may say no."""
+        """Look in `rows`, which are all that the replay of the trace needs."""
+        self.keep_on: Callable[[int], bool] = lambda _: True
+        """Is told before each replay how many operations are left, and may say no."""
         self._grouping = Grouping(rows)
         self.units = self._grouping.units
         needs = Needs(self.units, whole)
@@ -82,10 +83,11 @@ class Search:
         self._by_seq = needs.by_seq
         self._fact = fact
         self._oracle = oracle
-        self._keep_on = keep_on
         self._last_seq = rows[-1].seq
         self._starts = [unit.first for unit in self.units]
         self._window = self._first_window(whole)
+        self._kept: Places = frozenset()
+        self._scheduled_rows: list[Row] = []
 
     @property
     def operations(self) -> int:
@@ -97,24 +99,37 @@ class Search:
         """Give the `seq` of the first record that the fact rests on."""
         return self._window.first
 
-    def run(self) -> Minimal | None:
-        """Give the smallest part; None if told to end before any was found."""
+    @property
+    def ends(self) -> int:
+        """Give the `seq` of the last record that shows it, as far as known."""
+        return self._rows(self._kept, self._scheduled_rows)[-1].seq
+
+    @property
+    def least(self) -> int:
+        """Count the operations that cannot be left out, whatever the replay says."""
+        return self._count(frozenset(self._protected()))
+
+    def begin(self) -> bool:
+        """Find a small part that shows the fact; False if told to end before, or if none does."""
         found = self._find_small()
-        if found is None:
-            return None
-        kept, scheduled = found
-        kept = self._cut_end(kept, scheduled)
+        if found is not None:
+            self._kept, self._scheduled_rows = found
+            self._cut_end()
+        return found is not None
+
+    def reduce(self) -> Minimal:
+        """Leave out of that what can be left out."""
         protected = self._protected()
-        removable = [place for place in sorted(kept, reverse=True) if place not in protected]
-        kept, is_minimal = reduce_set(
-            kept,
-            removable,
+        self._kept, is_minimal = reduce_set(
+            self._kept,
+            [place for place in sorted(self._kept, reverse=True) if place not in protected],
             lambda places, dropped: self._without(places, dropped, protected),
-            lambda places: self._shows(places, scheduled),
-            lambda places: self._keep_on(self._count(places)),
+            lambda places: self._shows(places, self._scheduled_rows),
+            lambda places: self.keep_on(self._count(places)),
         )
-        units = [self.units[place] for place in sorted(kept, key=self._starts.__getitem__)]
-        return Minimal(units, self._rows(kept, scheduled), is_minimal, self._window.last)
+        units = [self.units[place] for place in sorted(self._kept, key=self._starts.__getitem__)]
+        rows = self._rows(self._kept, self._scheduled_rows)
+        return Minimal(units, rows, is_minimal, self._window.last)
 
     # --- what to begin with ----------------------------------------------------------------------
 
@@ -144,7 +159,7 @@ class Search:
         """Find a part to begin with: little reach and an early end first."""
         for reach in Reach:
             for last in self._ends():
-                if not self._keep_on(self.operations):
+                if not self.keep_on(self.operations):
                     return None
                 self._window.last = last
                 kept = self._candidate(reach)
@@ -167,22 +182,31 @@ class Search:
 
     def _candidate(self, reach: Reach) -> Places:
         window = self._window
-        ended = {unit.place for unit in self.units if unit.first <= window.last}
-        if reach is Reach.ALL:
-            return frozenset(ended)
-        doms = {channel[0] for channel in window.channels} | {dom for dom, _ in window.vcpus}
-        chosen = self._protected()
-        for place in ended:
-            unit = self.units[place]
-            if unit.sort is Sort.STATE:
-                wanted = unit.dom in doms and not unit.is_late
-            elif reach is Reach.PORTS:
-                wanted = bool(unit.channels & window.channels)
-            else:
-                wanted = reach is Reach.VCPUS and unit.dom in doms
-            if wanted:
-                chosen.add(place)
-        return frozenset(self._ties.with_needs(chosen))
+        protected = self._protected()
+        chosen = set(protected)
+        if reach > Reach.NEEDS:
+            doms = {channel[0] for channel in window.channels} | {dom for dom, _ in window.vcpus}
+            for unit in self.units:
+                if unit.first > window.last:
+                    break
+                on_port = reach is Reach.PORTS and unit.channels & window.channels
+                if on_port or reach is Reach.ALL or (reach is Reach.VCPUS and unit.dom in doms):
+                    chosen.add(unit.place)
+            chosen = self._ties.with_needs(chosen)
+        known = frozenset(self._with_states(chosen, late=reach is Reach.ALL))
+        later = {place for place in known if self._starts[place] > window.last}
+        return self._ties.without(known, later - protected)
+
+    def _with_states(self, chosen: set[int], *, late: bool) -> set[int]:
+        """Add how the ports of all domains that take part stood before."""
+        doms = {self.units[place].dom for place in chosen}
+        doms |= {dom for place in chosen for dom, _ in self.units[place].channels}
+        states = {
+            unit.place
+            for unit in self.units
+            if unit.sort is Sort.STATE and unit.dom in doms and (late or not unit.is_late)
+        }
+        return chosen | states
 
     def _protected(self) -> set[int]:
         """Give what must stay: all that happens on the fact's ports and to its vCPU meanwhile."""
@@ -219,30 +243,34 @@ class Search:
 
     # --- leaving out -----------------------------------------------------------------------------
 
-    def _cut_end(self, kept: Places, scheduled: list[Row]) -> Places:
+    def _cut_end(self) -> None:
         """Find the earliest end of the window at which the fact still shows."""
-        late = sorted(self.units[place].first for place in kept)
-        late += [row.seq for row in scheduled]
-        ends = sorted({seq for seq in late if self._fact.seq <= seq <= self._window.last})
+        late = {self._starts[place] for place in self._kept}
+        late |= {row.seq for row in self._scheduled_rows}
+        ends = sorted(seq for seq in late if self._fact.seq <= seq <= self._window.last)
         low, high = 0, len(ends) - 1
-        best = kept
-        while low < high:
+        while low < high and self.keep_on(self._count(self._kept)):
             middle = (low + high) // 2
-            last = self._window.last
-            self._window.last = ends[middle]
-            shorter = frozenset(place for place in best if self._starts[place] <= ends[middle])
-            shorter = frozenset(self._ties.with_needs(shorter))
-            rows = [row for row in scheduled if row.seq <= ends[middle]]
-            if shorter <= best and self._shows(shorter, rows):
-                best, high = shorter, middle
-                scheduled[:] = rows
+            if self._ends_at(ends[middle]):
+                high = middle
             else:
-                self._window.last = last
                 low = middle + 1
-        return best
 
-    def _without(self, places: Places, dropped: object, protected: set[int]) -> Places:
-        left = self._ties.without(places, dropped)  # type: ignore[arg-type]
+    def _ends_at(self, end: int) -> bool:
+        """End the window there if the fact still shows."""
+        before = self._window.last
+        later = {place for place in self._kept if self._starts[place] > end}
+        self._window.last = end
+        kept = self._ties.without(self._kept, later)
+        rows = [row for row in self._scheduled_rows if row.seq <= end]
+        if self._protected() <= kept and self._shows(kept, rows):
+            self._kept, self._scheduled_rows = kept, rows
+            return True
+        self._window.last = before
+        return False
+
+    def _without(self, places: Places, dropped: Sequence[int], protected: set[int]) -> Places:
+        left = self._ties.without(places, dropped)
         return left if protected <= left else places
 
     def _shows(self, places: Places, scheduled: list[Row]) -> bool:
