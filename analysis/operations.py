@@ -6,6 +6,35 @@ from evtrace.analysis.interleaving.steps import call_text, result_text, virq_nam
 from evtrace.replay.minimise.units import Sort, Unit
 from evtrace.replay.results import Results
 from evtrace.timeline import Kind, Row
+from evtrace.tracefile.family import ChannelBits
+from evtrace.xen.abi import PortState
+
+
+def channel_lines(units: Iterable[Unit]) -> Iterator[str]:
+    """Say how the ports stand that the operations are about and do not open."""
+    kept = list(units)
+    used = {channel for unit in kept if unit.sort.is_operation for channel in unit.channels}
+    rows = [row for unit in kept if unit.sort is Sort.STATE for row in unit.rows]
+    rows = [row for row in rows if row.kind == Kind.CHANNEL]
+    shown = [row for row in rows if (row.dom or 0, row.port or 0) in used]
+    if shown:
+        yield "Open before:"
+        yield from map(_channel, shown)
+        yield ""
+
+
+def _channel(row: Row) -> str:
+    bits = ChannelBits((row.a1 or 0) & ~0xFF)
+    state, about = PortState((row.a1 or 0) & 0xFF), row.a2 or 0
+    to = {
+        PortState.INTERDOMAIN: f" to d{about}:{row.a3}",
+        PortState.UNBOUND: f" for d{about}",
+        PortState.VIRQ: f" {virq_name(about)}",
+        PortState.PIRQ: f" {about}",
+    }.get(state, "")
+    said = ", pending" if ChannelBits.PENDING in bits else ""
+    said += ", masked" if ChannelBits.MASKED in bits else ""
+    return f"  d{row.dom}:{row.port} v{row.vcpu} {state.name.lower()}{to}{said}"
 
 
 def operation_lines(units: Iterable[Unit], whole: Results, kept: int) -> Iterator[str]:
@@ -14,12 +43,12 @@ def operation_lines(units: Iterable[Unit], whole: Results, kept: int) -> Iterato
     verdicts |= {send.seq: str(send.fate) for send in whole.sends}
     lines = [(unit, _told(unit)) for unit in units]
     width = max((len(text) for _, text in lines), default=0)
-    yield f"{'record':>10} {'TSC':>15} {'vCPU':<6} operation"
+    yield f"{'TSC':>15} {'vCPU':<6} operation"
     for unit, text in lines:
         said = [verdicts[row.seq] for row in unit.rows if row.seq in verdicts]
         said += ["<-- kept"] if any(row.seq == kept for row in unit.rows) else []
         where = f"d{unit.dom}v{unit.vcpu}"
-        line = f"{unit.first:>10} {unit.rows[0].tsc_lo:>15} {where:<6} {text:<{width}}"
+        line = f"{unit.rows[0].tsc_lo:>15} {where:<6} {text:<{width}}"
         yield f"{line}  {' '.join(said)}".rstrip()
 
 

@@ -53,6 +53,12 @@ def minimise(
     output: Annotated[Path, typer.Option("-o", "--output", help="The trace to write.")] = Path(
         "minimal.bin"
     ),
+    scenario: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="The scenario to write; without: beside the trace, .scenario.toml."
+        ),
+    ] = None,
     seconds: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", min=0.0, help="Stop then, with the best so far."),
@@ -62,11 +68,15 @@ def minimise(
 ) -> None:
     """Find the fewest operations of a trace that still show a divergence, a cause, a fate.
 
-    They are written as a trace, and printed. Ctrl-C stops with the best so far.
+    They are printed, written as a trace, and as a scenario that does the same on the emulator.
+    Ctrl-C stops with the best so far.
     """
+    from evtrace.commands.reproducing import reproduce  # noqa: PLC0415
     from evtrace.tracefile.partial import PartialFile  # noqa: PLC0415
 
-    PartialFile(output, force=force).refuse_existing()
+    script = scenario or output.with_name(f"{_stem(output)}.scenario.toml")
+    for path in (output, script):
+        PartialFile(path, force=force).refuse_existing()
     wanted = read_wanted(keep, on, at)
     watch = Watch(seconds)
     with watch.interruptible(), _opened(trace) as source:
@@ -75,10 +85,17 @@ def minimise(
         fact = find_fact(whole.results, wanted, trace)
         with TemporaryDirectory() as folder:
             found = search(whole, fact, watch, Path(folder))
-            write(found, output, wanted, force=force)
-            print("\n".join(report_lines(found, output, watch)))  # noqa: T201
+            records = write(found, output, wanted, force=force)
+            print("\n".join(report_lines(found, watch)))  # noqa: T201  a command prints
+            print(f"{output}: {records:,} records")  # noqa: T201
+            print("\n".join(reproduce(found, script, Path(folder), force=force)))  # noqa: T201
     if watch.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _stem(output: Path) -> str:
+    """Give the name of the output without what a trace's name ends in."""
+    return output.name.removesuffix(".zst").removesuffix(".bin")
 
 
 # --- what is to be kept ---------------------------------------------------------------------------
@@ -259,6 +276,9 @@ class Found:
     fact: "Fact"
     search: "Search"
     minimal: "Minimal"
+    of_operations: int
+    """Operations of the whole trace."""
+    of_trace: str
     started_late: bool = False
 
 
@@ -283,7 +303,9 @@ def search(whole: Whole, fact: "Fact", watch: Watch, folder: Path) -> Found:
         if later is not None:
             return later
     with _searching(whole, fact, watch, found):
-        return Found(whole, fact, found, found.reduce())
+        minimal = found.reduce()
+    name = whole.trace.reader.name
+    return Found(whole, fact, found, minimal, found.operations, name)
 
 
 @contextmanager
@@ -341,7 +363,8 @@ def _later_start(
         if not found.begin() or found.least >= begun.least:
             return None
         minimal = found.reduce()
-    return Found(sliced, same, found, minimal, started_late=True)
+    counts = (begun.operations, trace.reader.name)
+    return Found(sliced, same, found, minimal, *counts, started_late=True)
 
 
 def _same_fact(fact: "Fact", results: "Results") -> "Fact | None":
@@ -354,16 +377,15 @@ def _same_fact(fact: "Fact", results: "Results") -> "Fact | None":
 # --- results ------------------------------------------------------------------------------------
 
 
-def write(found: Found, output: Path, wanted: Wanted, *, force: bool) -> None:
-    """Write what is left as a trace, and see that it shows the fact."""
+def write(found: Found, output: Path, wanted: Wanted, *, force: bool) -> int:
+    """Write what is left as a trace, and see that it shows the fact; gives its records."""
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.tracefile.parts import Part, write_part  # noqa: PLC0415
 
     rows = found.minimal.rows
     end = max((row.tsc_hi for row in rows if row.pcpu is not None), default=0)
-    name = found.whole.trace.reader.name
-    counts = f"{len(found.minimal.operations):,} of {found.search.operations:,} operations"
-    source = f"--minimise {name}: {counts} that show {wanted.text}"
+    counts = f"{len(found.minimal.operations):,} of {found.of_operations:,} operations"
+    source = f"--minimise {found.of_trace}: {counts} that show {wanted.text}"
     part = Part([row.seq for row in rows], end, source)
     write_part(found.whole.trace.reader, output, part, force=force)
     with Trace(output) as written:
@@ -372,22 +394,22 @@ def write(found: Found, output: Path, wanted: Wanted, *, force: bool) -> None:
                 f"{output}: written, but it does not show this any more: {found.fact.sentence}"
             )
             raise NotShownError(message)
+        return written.reader.survey.records
 
 
-def report_lines(found: Found, output: Path, watch: Watch) -> Iterator[str]:
+def report_lines(found: Found, watch: Watch) -> Iterator[str]:
     """Say what was kept, how much of it is left, and what that is."""
-    from evtrace.analysis.operations import operation_lines  # noqa: PLC0415
+    from evtrace.analysis.operations import channel_lines, operation_lines  # noqa: PLC0415
 
-    minimal, source = found.minimal, found.whole.trace.reader
+    minimal = found.minimal
     yield printable(f"Kept: {found.fact.sentence}")
-    operations = f"{found.search.operations:,} → {len(minimal.operations):,} operations"
-    records = f"{source.survey.records:,} → {len(minimal.rows):,} records"
-    yield f"  {operations}, {records}; {watch.replays} replays, {watch.elapsed:.1f} s"
+    operations = f"{found.of_operations:,} → {len(minimal.operations):,} operations"
+    yield f"  {operations}; {watch.replays:,} replays, {watch.elapsed:.1f} s"
     if found.started_late:
-        yield "  It begins with the channels as they stood when it starts."
+        yield "  It begins with its channels as they stood when it starts."
     if not minimal.is_minimal:
         yield "  Ended early: more may be left out."
     yield ""
+    yield from channel_lines(minimal.units)
     yield from operation_lines(minimal.operations, found.whole.results, found.fact.seq)
     yield ""
-    yield f"{output}: {len(minimal.rows):,} records"
