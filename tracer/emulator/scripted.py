@@ -87,6 +87,8 @@ class Play:
             kernel = self._kernels[port.dom]
             if port.name not in self.ports:
                 self._lab.prepare(kernel, self._open(kernel, port))
+                if port.peer is not None and port.peer not in self.ports:
+                    self._bind_peer(port)
         for port in self._script.ports:
             if not port.masked:
                 kernel = self._kernels[port.dom]
@@ -120,7 +122,7 @@ class Play:
         elif port.unbound_for is not None:
             number = yield kernel.alloc_unbound(self._kernels[port.unbound_for].dom)
         else:
-            number = yield self._offer(kernel, port)
+            number = yield kernel.alloc_unbound(self._peer(port)[0].dom)
         self.ports[port.name] = (kernel.dom, number)
         if port.vcpu and not port.ipi and port.virq is None:
             yield kernel.demand(EvtchnOp.BIND_VCPU, number, port.vcpu)
@@ -133,22 +135,23 @@ class Play:
                 return port.number
         return (yield kernel.demand(EvtchnOp.BIND_VIRQ, virq, vcpu))
 
-    def _offer(self, kernel: "Kernel", port: ScriptPort) -> "Task":
-        """Open both ends of an interdomain channel: whoever is not open yet binds."""
+    def _peer(self, port: ScriptPort) -> "tuple[Kernel, ScriptPort]":
+        """Give the other end of an interdomain port, and whose it is."""
         peer = next(other for other in self._script.ports if other.name == port.peer)
-        binder = self._kernels[peer.dom]
-        number = yield kernel.alloc_unbound(binder.dom)
+        return self._kernels[peer.dom], peer
+
+    def _bind_peer(self, port: ScriptPort) -> None:
+        """Let the other end bind to a port that waits for it."""
+        binder, peer = self._peer(port)
+        dom, number = self.ports[port.name]
 
         def bind() -> "Task":
-            bound = yield binder.demand(EvtchnOp.BIND_INTERDOMAIN, kernel.dom, number)
+            bound = yield binder.demand(EvtchnOp.BIND_INTERDOMAIN, dom, number)
             self.ports[peer.name] = (binder.dom, bound)
-            if binder.domain.fifo is not None:
-                yield binder.map_port(bound)
             if peer.vcpu:
                 yield binder.demand(EvtchnOp.BIND_VCPU, bound, peer.vcpu)
 
-        yield self._lab.ask(kernel, binder, bind()) if binder is not kernel else bind()
-        return number
+        self._lab.prepare(binder, bind())
 
     # --- the steps --------------------------------------------------------------------------------
 
