@@ -82,13 +82,13 @@ def minimise(
     with watch.interruptible(), _opened(trace) as source:
         whole = source.replay(xen)
         warn_of_damage(trace, source.trace.reader.damage)
-        fact = find_fact(whole.results, wanted, trace)
+        fact, name = find_fact(whole.results, wanted, trace)
         with TemporaryDirectory() as folder:
             found = search(whole, fact, watch, Path(folder))
             records = write(found, output, wanted, force=force)
             print("\n".join(report_lines(found, watch)))  # noqa: T201  a command prints
             print(f"{output}: {records:,} records")  # noqa: T201
-            print("\n".join(reproduce(found, script, Path(folder), force=force)))  # noqa: T201
+            print("\n".join(reproduce(found, name, script, Path(folder), force=force)))  # noqa: T201
     if watch.interrupted:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
@@ -158,15 +158,15 @@ def _read_name(keep: str) -> str:
     return f"finding.{FindingCode(member).name}" if is_code else name
 
 
-def find_fact(results: "Results", wanted: Wanted, trace: str) -> "Fact":
-    """Give the first fact that is wanted; raises `NotShownError`."""
+def find_fact(results: "Results", wanted: Wanted, trace: str) -> "tuple[Fact, str]":
+    """Give the first fact that is wanted, and its name; raises `NotShownError`."""
     from evtrace.replay.minimise.showing import facts  # noqa: PLC0415
 
     found = list(facts(results))
     for name in wanted.names:
         fact = next((fact for fact in found if wanted.fits(fact, name)), None)
         if fact is not None:
-            return fact
+            return fact, name
     message = f"{trace}: does not show {wanted.text}; nothing is written"
     raise NotShownError(message)
 

@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from evtrace.script import Script
 
 
-def reproduce(found: "Found", path: Path, folder: Path, *, force: bool) -> Iterator[str]:
-    """Write the scenario; say whether the emulator shows the fact. `folder` is for recordings."""
+def reproduce(found: "Found", name: str, path: Path, folder: Path, *, force: bool) -> Iterator[str]:
+    """Write the scenario; say whether the emulator shows what `name` calls, on the same port.
+
+    `folder` is for recordings.
+    """
     from evtrace.replay.minimise.scenario import make_scenario  # noqa: PLC0415
 
     trace = found.whole.trace
@@ -23,7 +26,7 @@ def reproduce(found: "Found", path: Path, folder: Path, *, force: bool) -> Itera
     if made is None:
         yield "No scenario: nothing is left that a guest does."
         return
-    fault = _find_fault(found, made, folder)
+    fault = _find_fault(found, name, made, folder)
     script = made.with_fault(fault) if fault else made.script
     options = f"--scenario {path}" + (f" --xen {found.whole.xen}" if found.whole.xen else "")
     comments = [f"evtrace record {options}"]
@@ -42,20 +45,22 @@ def reproduce(found: "Found", path: Path, folder: Path, *, force: bool) -> Itera
         yield f"{steps}the emulator does not show it"
 
 
-def _find_fault(found: "Found", made: "Scenario", folder: Path) -> str | None:
+def _find_fault(found: "Found", name: str, made: "Scenario", folder: Path) -> str | None:
     """Give the fault with which the emulator shows the fact, "" for none; None: it does not."""
     from evtrace.replay.minimise.scenario import FAULTS  # noqa: PLC0415
 
-    if _shows(found, made, made.script, folder):
+    if _shows(found, name, made, made.script, folder):
         return ""
-    faults = [fault for name in sorted(found.fact.names) for fault in FAULTS.get(name, ())]
+    faults = [
+        fault for known in (name, *sorted(found.fact.names)) for fault in FAULTS.get(known, ())
+    ]
     for fault in dict.fromkeys(faults):
-        if _shows(found, made, made.with_fault(fault), folder):
+        if _shows(found, name, made, made.with_fault(fault), folder):
             return fault
     return None
 
 
-def _shows(found: "Found", made: "Scenario", script: "Script", folder: Path) -> bool:
+def _shows(found: "Found", name: str, made: "Scenario", script: "Script", folder: Path) -> bool:
     """Run a script on the emulator and look for the fact on the ports of the same names."""
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.replay.minimise.showing import facts  # noqa: PLC0415
@@ -73,12 +78,12 @@ def _shows(found: "Found", made: "Scenario", script: "Script", folder: Path) -> 
     except UsageError:
         return False
     fact = found.fact
-    names = {name for channel in fact.channels for name in made.names.get(channel, ())}
-    ports = {play.ports[name] for name in names if name in play.ports}
+    called = {one for channel in fact.channels for one in made.names.get(channel, ())}
+    ports = {play.ports[one] for one in called if one in play.ports}
     with Trace(path) as played:
         return any(
             other.kind == fact.kind
-            and fact.names <= other.names
+            and name in {*other.names, other.kind}
             and (not fact.channels or bool(other.channels & ports))
             for other in facts(played.replay(found.whole.xen))
         )

@@ -144,6 +144,7 @@ class Needs:
         unit.channels.add(reached)
         unit.vcpus.add((reached[0], self._homes.get(reached, 0)))
         self._use(unit, reached)
+        unit.needs |= self._gating(reached)
         if send.fate is Fate.CLOSED:
             self._unanswered.setdefault(reached, []).append(unit)
 
@@ -169,17 +170,21 @@ class Needs:
         for channel in sorted(unit.channels):
             self._use(unit, channel)
             if unit.sort is Sort.RUN:
+                unit.needs |= self._gating(channel)
                 unit.vcpus.add((unit.dom, unit.vcpu))
             elif unit.sort is Sort.ACCESS and _gates(unit):
                 self._gates[channel] = self._gate(channel)._replace(mask=unit.place)
                 unit.vcpus.add((channel[0], self._homes.get(channel, 0)))
 
     def _use(self, unit: Unit, channel: Channel) -> None:
-        gates = self._gate(channel)
-        for place in (self._opened.get(channel), self._parted.get(channel), *gates):
+        for place in (self._opened.get(channel), self._parted.get(channel)):
             if place is not None and place != unit.place:
                 unit.needs.add(place)
         self._needs_fifo(unit, channel[0])
+
+    def _gating(self, channel: Channel) -> set[int]:
+        """Give what let the port's events through, to where they went."""
+        return {place for place in self._gate(channel) if place is not None}
 
     def _gate(self, channel: Channel) -> _Gates:
         return self._gates.get(channel, _Gates())

@@ -46,6 +46,9 @@ _FROM_THE_START: Final = frozenset(
 """Faults that a kernel has all the time."""
 
 
+_LINES: Final = {EvtchnOp.BIND_VIRQ: PortState.VIRQ, EvtchnOp.BIND_PIRQ: PortState.PIRQ}
+
+
 class Placed(NamedTuple):
     """A step and the record that it stands for."""
 
@@ -116,6 +119,8 @@ class _Writer:
             lambda row: row.kind == Kind.UNMASK,
         )
         self._freed: set[Channel] = set()
+        self._lines: dict[Channel, tuple[PortState, int]] = {}
+        """Port that was opened here -> the VIRQ or PIRQ that it is bound to."""
 
     # --- steps ----------------------------------------------------------------------------------
 
@@ -147,7 +152,20 @@ class _Writer:
         for row in unit.rows:
             if row.kind == Kind.HANDLER_ENTER and row.port is not None:
                 values: dict[str, Value] = {"port": self._name((unit.dom, row.port))}
+                yield from self._raise_unseen(unit, row)
                 yield Placed(row.seq, ScriptStep(Action.WAIT, values=values))
+
+    def _raise_unseen(self, unit: Unit, row: Row) -> Iterator[Placed]:
+        """Raise what a run answers where its raising leaves no record, as on real hosts."""
+        if any(other.sort is Sort.RAISE and other.dom == unit.dom for other in self._units):
+            return
+        channel = (unit.dom, row.port or 0)
+        state, about, _ = _state(self._channels.get(channel))
+        state, about = self._lines.get(channel, (state, about))
+        if state is PortState.VIRQ:
+            yield self._step(unit, row.seq, Action.RAISE_VIRQ, virq=_virq(about))
+        elif state is PortState.PIRQ:
+            yield self._step(unit, row.seq, Action.RAISE_PIRQ, pirq=about)
 
     @staticmethod
     def _step(unit: Unit, seq: int, action: Action, **values: Value) -> Placed:
@@ -185,37 +203,43 @@ class _Writer:
     def _opening(
         self, unit: Unit, call: Call, args: tuple[int, ...], opened: int | None
     ) -> Iterator[Placed]:
-        seq = call.enter.seq
-        peer = unit.dom if args and args[0] == DOMID_SELF else (args or (0,))[0]
-        to = None
-        if call.op == EvtchnOp.BIND_INTERDOMAIN:
-            to = self._name((peer, args[1]))
-        elif call.op == EvtchnOp.ALLOC_UNBOUND and peer != unit.dom:
-            return  # for another domain, as a toolstack does: the script's domains open their own
+        seq, op = call.enter.seq, EvtchnOp(call.op)
+        values = self._opening_values(unit, op, args)
+        if values is None:
+            return
         name = f"refused{seq}" if opened is None else self._new_name((unit.dom, opened))
-        match call.op:
-            case EvtchnOp.ALLOC_UNBOUND:
-                remote = unit.dom if args[1] == DOMID_SELF else args[1]
-                self._vcpus.setdefault(remote, 0)
-                values: dict[str, Value] = {"port": name, "for": f"d{remote}"}
-            case EvtchnOp.BIND_INTERDOMAIN:
-                values = {"port": name, "to": to or ""}
-            case EvtchnOp.BIND_VIRQ:
-                values = {"port": name, "virq": _virq(args[0]), "vcpu": args[1]}
-            case EvtchnOp.BIND_IPI:
-                values = {"port": name, "vcpu": args[0]}
-            case EvtchnOp.BIND_PIRQ:
-                values = {"port": name, "pirq": args[0]}
-            case _:
-                return
         bound = values.get("vcpu", 0)
         if isinstance(bound, int):
             self._vcpus[unit.dom] = max(self._vcpus.get(unit.dom, 0), bound)
-        action = Action(EvtchnOp(call.op).name.lower())
-        yield Placed(seq, ScriptStep(action, f"d{unit.dom}", unit.vcpu, values))
+        step = ScriptStep(
+            Action(op.name.lower()), f"d{unit.dom}", unit.vcpu, {"port": name} | values
+        )
+        yield Placed(seq, step)
         channel = (unit.dom, opened or 0)
+        if op in _LINES:
+            self._lines[channel] = _LINES[op], args[0]
         if opened is not None and channel in self._handled and channel not in self._unmasked:
             yield self._request(unit, unit.last, channel)
+
+    def _opening_values(
+        self, unit: Unit, op: EvtchnOp, args: tuple[int, ...]
+    ) -> dict[str, Value] | None:
+        """Give what a step needs to know to open a port; None if it cannot be a step."""
+        peer = unit.dom if args and args[0] == DOMID_SELF else (args or (0,))[0]
+        match op:
+            case EvtchnOp.ALLOC_UNBOUND if peer == unit.dom:
+                remote = unit.dom if args[1] == DOMID_SELF else args[1]
+                self._vcpus.setdefault(remote, 0)
+                return {"for": f"d{remote}"}
+            case EvtchnOp.BIND_INTERDOMAIN:
+                return {"to": self._name((peer, args[1]))}
+            case EvtchnOp.BIND_VIRQ:
+                return {"virq": _virq(args[0]), "vcpu": args[1]}
+            case EvtchnOp.BIND_IPI:
+                return {"vcpu": args[0]}
+            case EvtchnOp.BIND_PIRQ:
+                return {"pirq": args[0]}
+        return None  # a toolstack opens ports of others; here a domain opens its own, before
 
     def _request(self, unit: Unit, seq: int, channel: Channel) -> Placed:
         name = self._name(channel)

@@ -118,8 +118,8 @@ class Search:
         return found is not None
 
     def reduce(self) -> Minimal:
-        """Leave out of that what can be left out."""
-        protected = self._protected()
+        """Leave out of that what can be left out, always with what needs it."""
+        protected = self.meanwhile()
         self._kept, is_minimal = reduce_set(
             self._kept,
             [place for place in sorted(self._kept, reverse=True) if place not in protected],
@@ -130,6 +130,11 @@ class Search:
         units = [self.units[place] for place in sorted(self._kept, key=self._starts.__getitem__)]
         rows = self._rows(self._kept, self._scheduled_rows)
         return Minimal(units, rows, is_minimal, self._window.last)
+
+    def _without(self, places: Places, dropped: Sequence[int], protected: set[int]) -> Places:
+        """Leave some out, unless something protected went with them: then nothing is."""
+        left = self._ties.without(places, dropped)
+        return left if protected <= left else places
 
     # --- what to begin with ----------------------------------------------------------------------
 
@@ -209,19 +214,27 @@ class Search:
         return chosen | states
 
     def _protected(self) -> set[int]:
-        """Give what must stay: all that happens on the fact's ports and to its vCPU meanwhile."""
+        """Give what must stay, with what that needs."""
+        return self._ties.with_needs(self.meanwhile())
+
+    def meanwhile(self) -> set[int]:
+        """Give what must stay: all that happens on the fact's ports and to its vCPU meanwhile.
+
+        What comes after the run that a fact is about, or ends in, has no part in it.
+        """
         window = self._window
+        last = window.last if self._fact.answered_by is None else self._fact.answered_by
         seqs = (seq for seq in (self._fact.seq, self._fact.answered_by, self._fact.since))
         chosen = {self._by_seq[seq].place for seq in seqs if seq in self._by_seq}
         first = bisect_right(self._starts, window.first - 1)
         for unit in self.units[first:]:
-            if unit.first > window.last:
+            if unit.first > last:
                 break
             on_port = bool(unit.channels & window.channels)
             in_upcall = unit.sort in {Sort.UPCALL, Sort.RUN}
             if on_port or (in_upcall and (unit.dom, unit.vcpu) in window.vcpus):
                 chosen.add(unit.place)
-        return self._ties.with_needs(chosen)
+        return chosen
 
     def _scheduled(self, reach: Reach) -> list[Row]:
         """Give the scheduler's rows: of the fact's vCPU meanwhile, with its state before."""
@@ -268,10 +281,6 @@ class Search:
             return True
         self._window.last = before
         return False
-
-    def _without(self, places: Places, dropped: Sequence[int], protected: set[int]) -> Places:
-        left = self._ties.without(places, dropped)
-        return left if protected <= left else places
 
     def _shows(self, places: Places, scheduled: list[Row]) -> bool:
         return self._oracle.shows(self._rows(places, scheduled))

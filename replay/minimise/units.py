@@ -148,6 +148,10 @@ class Grouping:
 
     def _enter_call(self, row: Row, where: Vcpu) -> None:
         unmasking = None
+        if row.op == EvtchnOp.CLOSE:
+            self._masker.pop((where[0], row.a0 or 0), None)  # its next owner masks for himself
+        elif row.op == EvtchnOp.RESET:
+            self._masker.clear()
         if row.op == EvtchnOp.UNMASK and row.a0 is not None:
             unmasking = self._unmasking.pop((where, row.a0), None)
         if unmasking is not None:
