@@ -380,19 +380,23 @@ def _same_fact(fact: "Fact", results: "Results") -> "Fact | None":
 def write(found: Found, output: Path, wanted: Wanted, *, force: bool) -> int:
     """Write what is left as a trace, and see that it shows the fact; gives its records."""
     from evtrace.api import Trace  # noqa: PLC0415
+    from evtrace.replay.minimise.showing import facts, verdicts  # noqa: PLC0415
+    from evtrace.timeline import Kind  # noqa: PLC0415
     from evtrace.tracefile.parts import Part, write_part  # noqa: PLC0415
 
     rows = found.minimal.rows
-    end = max((row.tsc_hi for row in rows if row.pcpu is not None), default=0)
+    end = max((row.tsc_hi for row in rows if row.kind < Kind.CHANNEL), default=0)
     counts = f"{len(found.minimal.operations):,} of {found.of_operations:,} operations"
     source = f"--minimise {found.of_trace}: {counts} that show {wanted.text}"
     part = Part([row.seq for row in rows], end, source)
     write_part(found.whole.trace.reader, output, part, force=force)
     with Trace(output) as written:
-        if _same_fact(found.fact, written.replay(found.whole.xen)) is None:
-            message = (
-                f"{output}: written, but it does not show this any more: {found.fact.sentence}"
-            )
+        results = written.replay(found.whole.xen)
+        said, before = verdicts(facts(results)), verdicts(facts(found.whole.results))
+        changed = [names for key, names in said.items() if not names <= before.get(key, set())]
+        if _same_fact(found.fact, results) is None or changed:
+            what = f"shows {', '.join(sorted(changed[0]))}, too" if changed else "does not show it"
+            message = f"{output}: written, but what is left {what}: {found.fact.sentence}"
             raise NotShownError(message)
         return written.reader.survey.records
 

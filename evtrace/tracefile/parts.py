@@ -97,7 +97,7 @@ def _statements(reader: TraceReader, part: Part, tsc: int) -> Iterable[bytes]:
         return
     statements = Statements(reader, Slice(0, 0, pl.lit(value=True)))
     yield from statements.coverage(_FIRST_TSC, part.end, tsc)
-    if survey.stock_extent and survey.stock_classes:
+    if survey.stock_extent and survey.stock_classes and survey.stock_extent[0] <= part.end:
         lo, hi = survey.stock_extent
         classes = survey.stock_classes
         yield encode_coverage(ALL_DOMAINS, ALL_VCPUS, classes, lo, min(hi, part.end), tsc=tsc)

@@ -17,7 +17,7 @@ from evtrace.replay.minimise.showing import Fact
 from evtrace.replay.minimise.units import Grouping, Sort, Unit, Vcpu
 from evtrace.replay.results import Results
 from evtrace.replay.tokens import Channel
-from evtrace.timeline import Row
+from evtrace.timeline import Kind, Row
 
 FIRST_REACH = 64
 """Records after the start of a fact in which its end is looked for first."""
@@ -286,7 +286,8 @@ class Search:
         return self._oracle.shows(self._rows(places, scheduled))
 
     def _rows(self, places: Places, scheduled: list[Row]) -> list[Row]:
-        rows = [row for row in self._grouping.always if row.seq <= self._window.last]
+        always = self._grouping.always
+        rows = [row for row in always if row.seq <= self._window.last or row.kind == Kind.LOST]
         rows += scheduled
         for place in places:
             rows += self.units[place].rows

@@ -5,7 +5,7 @@ something was left out, is another fact.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from evtrace.replay.results import Results
@@ -132,6 +132,22 @@ def _of_upcall(found: EmptyUpcall) -> Fact:
     return Fact("upcall", found.seq, names, frozenset(), found.tsc, explanation, said, found.seq)
 
 
+def verdicts(found: Iterable[Fact]) -> dict[tuple[str, int, frozenset[Channel]], frozenset[str]]:
+    """Give what is said of each record, by what it has in common with the same one elsewhere."""
+    said: dict[tuple[str, int, frozenset[Channel]], frozenset[str]] = {}
+    for fact in found:
+        key = (fact.kind, fact.tsc, fact.channels)
+        names = {name for name in fact.names if name.partition(".")[0] in _JUDGED}
+        said[key] = said.get(key, frozenset()) | names
+    return said
+
+
+_JUDGED = frozenset({DIVERGENCE, "finding", "cause", "fate", "upcall"})
+
+
 def _without_numbers(text: str) -> str:
-    """Leave out numbers: times, counts, names of ports that the record itself names."""
-    return re.sub(r"\d+", "#", text)
+    """Leave out numbers: times, counts, names of ports that the record itself names.
+
+    Whether something was not captured at one time or never is the same where that is all there is.
+    """
+    return re.sub(r"\d+", "#", text).removesuffix(" at #")
