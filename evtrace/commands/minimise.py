@@ -337,7 +337,7 @@ def _searching(
 def _refuse(whole: Whole, fact: "Fact", watch: Watch) -> NoReturn:
     if not watch.goes_on:
         message = "ended before a part was found that shows it; nothing is written"
-        raise StoppedError(message)
+        raise (StoppedError if watch.interrupted else NotShownError)(message)
     message = f"{whole.trace.reader.name}: no part of it shows this: {fact.sentence}"
     raise NotShownError(message)
 
