@@ -369,7 +369,7 @@ def _step_lines(step: ScriptStep) -> Iterator[str]:
 def _quoted(value: Value) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_quoted, value)) + "]"
-    return json.dumps(value)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _joined(tables: Iterable[Iterator[str]]) -> list[str]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _WAIT_US: Final = 10_000
 """A handler that has not run by then is not waited for any longer."""
+_SETTLE_US: Final = 100
+"""What the vCPUs have to run once, before the first step."""
 _OFFSTAGE: Final = frozenset({*NOBODYS, Action.RAISE_VIRQ, Action.RAISE_PIRQ, Action.DESTROY})
 """Actions that are not a guest's."""
 _PLAIN_CALLS: Final = {
@@ -106,8 +108,13 @@ class Play:
         )
 
     def _begin(self) -> None:
+        """Let every vCPU run once, so that the recording tells that it sleeps; then begin."""
         self._runs.clear()
-        self._lab.engine.after(0, self._next)
+        for kernel in self._kernels.values():
+            for cpu in kernel.cpus:
+                self._lab.start(kernel, _look_around(), cpu.number)
+        cycles = self._lab.settings.timing.cycles(_SETTLE_US * 1_000)
+        self._lab.engine.after(cycles, self._next)
 
     # --- ports that are open before ---------------------------------------------------------------
 
@@ -375,3 +382,7 @@ class Play:
     def _refuse(self, what: str) -> NoReturn:
         message = f"step {self._place} of the script: {what}"
         raise UsageError(message)
+
+
+def _look_around() -> "Task":
+    yield 100
