@@ -381,14 +381,12 @@ def write(found: Found, output: Path, wanted: Wanted, *, force: bool) -> int:
     """Write what is left as a trace, and see that it shows the fact; gives its records."""
     from evtrace.api import Trace  # noqa: PLC0415
     from evtrace.replay.minimise.showing import facts, verdicts  # noqa: PLC0415
-    from evtrace.timeline import Kind  # noqa: PLC0415
     from evtrace.tracefile.parts import Part, write_part  # noqa: PLC0415
 
     rows = found.minimal.rows
-    end = max((row.tsc_hi for row in rows if row.kind < Kind.CHANNEL), default=0)
     counts = f"{len(found.minimal.operations):,} of {found.of_operations:,} operations"
     source = f"--minimise {found.of_trace}: {counts} that show {wanted.text}"
-    part = Part([row.seq for row in rows], end, source)
+    part = Part([row.seq for row in rows], found.minimal.end, source)
     write_part(found.whole.trace.reader, output, part, force=force)
     with Trace(output) as written:
         results = written.replay(found.whole.xen)

@@ -80,10 +80,11 @@ def _shows(found: "Found", name: str, made: "Scenario", script: "Script", folder
     fact = found.fact
     called = {one for channel in fact.channels for one in made.names.get(channel, ())}
     ports = {play.ports[one] for one in called if one in play.ports}
+    doms = {dom for dom, _ in fact.channels}
     with Trace(path) as played:
         return any(
             other.kind == fact.kind
             and name in {*other.names, other.kind}
-            and (not fact.channels or bool(other.channels & ports))
+            and (bool(other.channels & ports) if ports else {d for d, _ in other.channels} == doms)
             for other in facts(played.replay(found.whole.xen))
         )

@@ -34,10 +34,14 @@ class Oracle:
         self._findings = {(one.code, one.seq, one.dom, one.port) for one in whole.findings}
         self._divergences = {(one.seq, one.expected, one.found) for one in whole.divergences}
 
-    def shows(self, rows: Iterable[Row]) -> bool:
-        """Tell whether `rows`, in the order of the timeline, show the fact honestly."""
+    def shows(self, rows: Iterable[Row], end: int | None = None) -> bool:
+        """Tell whether `rows`, in the order of the timeline, show the fact honestly.
+
+        `end`: the host TSC at which they end; what was captured later is not claimed.
+        """
         self.replays += 1
-        results = Follow(self._belief(), self._coverage).follow(rows)
+        coverage = self._coverage if end is None else self._coverage.until(end)
+        results = Follow(self._belief(), coverage).follow(rows)
         return self._is_there(results) and self._is_unchanged(results)
 
     def _is_there(self, results: Results) -> bool:

@@ -45,7 +45,7 @@ class Minimal:
     is_minimal: bool
     """No one operation can be left out any more; else the search was ended early."""
     end: int
-    """`seq` of the record after which all was left out."""
+    """Host TSC after which all was left out."""
 
     @property
     def operations(self) -> list[Unit]:
@@ -83,6 +83,7 @@ class Search:
         self._by_seq = needs.by_seq
         self._fact = fact
         self._oracle = oracle
+        self._all, self._seqs = rows, [row.seq for row in rows]
         self._last_seq = rows[-1].seq
         self._starts = [unit.first for unit in self.units]
         self._window = self._first_window(whole)
@@ -102,7 +103,8 @@ class Search:
     @property
     def ends(self) -> int:
         """Give the `seq` of the last record that shows it, as far as known."""
-        return self._rows(self._kept, self._scheduled_rows)[-1].seq
+        last = self._rows(self._kept, self._scheduled_rows)[-1].seq
+        return max(last, self._window.last)
 
     @property
     def least(self) -> int:
@@ -129,7 +131,7 @@ class Search:
         )
         units = [self.units[place] for place in sorted(self._kept, key=self._starts.__getitem__)]
         rows = self._rows(self._kept, self._scheduled_rows)
-        return Minimal(units, rows, is_minimal, self._window.last)
+        return Minimal(units, rows, is_minimal, self._end_tsc(rows))
 
     def _without(self, places: Places, dropped: Sequence[int], protected: set[int]) -> Places:
         """Leave some out, unless something protected went with them: then nothing is."""
@@ -260,6 +262,7 @@ class Search:
         """Find the earliest end of the window at which the fact still shows."""
         late = {self._starts[place] for place in self._kept}
         late |= {row.seq for row in self._scheduled_rows}
+        late.add(self._window.last)
         ends = sorted(seq for seq in late if self._fact.seq <= seq <= self._window.last)
         low, high = 0, len(ends) - 1
         while low < high and self.keep_on(self._count(self._kept)):
@@ -283,7 +286,14 @@ class Search:
         return False
 
     def _shows(self, places: Places, scheduled: list[Row]) -> bool:
-        return self._oracle.shows(self._rows(places, scheduled))
+        rows = self._rows(places, scheduled)
+        return self._oracle.shows(rows, self._end_tsc(rows))
+
+    def _end_tsc(self, rows: list[Row]) -> int:
+        """Give the time at which the window ends, and what has begun in it."""
+        ended = self._all[bisect_right(self._seqs, self._window.last) - 1].tsc_hi
+        done = (row.tsc_hi for row in rows if row.kind < Kind.CHANNEL and row.kind != Kind.LOST)
+        return max([ended, *done])
 
     def _rows(self, places: Places, scheduled: list[Row]) -> list[Row]:
         always = self._grouping.always
