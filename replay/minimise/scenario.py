@@ -14,7 +14,7 @@ from evtrace.replay.minimise.showing import Fact
 from evtrace.replay.minimise.units import Sort, Unit
 from evtrace.replay.tokens import Channel
 from evtrace.script import Action, Script, ScriptDomain, ScriptPort, ScriptStep, Value
-from evtrace.timeline import Kind, Row
+from evtrace.timeline import Kind, RecordClass, Row
 from evtrace.tracefile.facts import Facts
 from evtrace.tracefile.family import ChannelBits, GuestHabits, GuestType
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, HYPERVISOR_sched_op, PortState, Virq
@@ -157,7 +157,8 @@ class _Writer:
 
     def _raise_unseen(self, unit: Unit, row: Row) -> Iterator[Placed]:
         """Raise what a run answers where its raising leaves no record, as on real hosts."""
-        if any(other.sort is Sort.RAISE and other.dom == unit.dom for other in self._units):
+        seen = [c for c in self._facts.coverage if RecordClass.RAISE in c.classes]
+        if any(one.dom in {None, unit.dom} for one in seen):
             return
         channel = (unit.dom, row.port or 0)
         state, about, _ = _state(self._channels.get(channel))

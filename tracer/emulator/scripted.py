@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _WAIT_US: Final = 10_000
 """A handler that has not run by then is not waited for any longer."""
 _SETTLE_US: Final = 100
-"""What the vCPUs have to run once, before the first step."""
+"""What the vCPUs have to run once, before the first step; and to take what the last provoked."""
 _OFFSTAGE: Final = frozenset({*NOBODYS, Action.RAISE_VIRQ, Action.RAISE_PIRQ, Action.DESTROY})
 """Actions that are not a guest's."""
 _PLAIN_CALLS: Final = {
@@ -113,8 +113,12 @@ class Play:
         for kernel in self._kernels.values():
             for cpu in kernel.cpus:
                 self._lab.start(kernel, _look_around(), cpu.number)
-        cycles = self._lab.settings.timing.cycles(_SETTLE_US * 1_000)
-        self._lab.engine.after(cycles, self._next)
+        self._lab.engine.after(self._settling, self._next)
+
+    @property
+    def _settling(self) -> int:
+        """Cycles that are waited before the first step, and after the last."""
+        return self._lab.settings.timing.cycles(_SETTLE_US * 1_000)
 
     # --- ports that are open before ---------------------------------------------------------------
 
@@ -165,6 +169,7 @@ class Play:
     def _next(self) -> None:
         """Begin the next step, whoever does it."""
         if self._place == len(self._script.steps):
+            self._lab.engine.after(self._settling, lambda: None)
             return
         self._lab.done = self._place
         step = self._script.steps[self._place]
@@ -235,7 +240,7 @@ class Play:
             self._arm(step)
             yield self._do(step, kernel)
             if self._place == len(steps):
-                return
+                break
             step = steps[self._place]
             if step.do in _OFFSTAGE or (step.dom, step.vcpu) != where:
                 break
