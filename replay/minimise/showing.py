@@ -66,7 +66,10 @@ def _of_divergence(found: Divergence) -> Fact:
     names = frozenset({DIVERGENCE, f"{DIVERGENCE}.{name}"})
     explanation = (found.what, found.expected, found.found)
     said = f"{found.what}: expected {found.expected}, found {found.found}"
-    return Fact(DIVERGENCE, found.seq, names, frozenset(), found.tsc, explanation, said)
+    about = re.search(r"\bport=(\d+)|d\d+:(\d+) runs", found.what)
+    ports = [int(port) for port in about.groups() if port] if about else []
+    channels = frozenset((found.dom, port) for port in ports)
+    return Fact(DIVERGENCE, found.seq, names, channels, found.tsc, explanation, said, found.seq)
 
 
 def _of_finding(found: Finding) -> Fact:

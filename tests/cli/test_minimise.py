@@ -185,6 +185,24 @@ def test_no_time_at_all_is_too_little(tmp_path):
     assert "nothing is written" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--keep", "divergence"], "Kept: handler of d0:29 runs: expected d0:29 not pending"),
+        (["--keep", "divergence=handler", "--on", "d0:29"], "Kept: handler of d0:29 runs"),
+    ],
+)
+def test_a_divergence_from_another_hypervisor(options, expected, tmp_path):
+    trace, small = TRACES / "emu-fifo-demo.bin.zst", tmp_path / "small.bin"
+    done = run("minimise", trace, "--xen", "qemu", *options, "-o", small)
+
+    assert done.exit_code == ExitCode.OK, done.output
+    assert expected in done.stdout
+    with Trace(small) as written:
+        assert 1 == len(written.replay("qemu").divergences)
+        assert [29] == [run.port for run in written.replay("qemu").runs]
+
+
 KEPT = [
     ("emu-fifo-pingpong-lost-records", "fate=DELIVERED"),
     ("emu-fifo-pingpong-lost-records", "fate=UNKNOWN"),
