@@ -20,6 +20,7 @@ from evtrace.commands.dump import dump
 from evtrace.commands.explain import explain
 from evtrace.commands.import_ import import_
 from evtrace.commands.info import info
+from evtrace.commands.minimise import minimise
 from evtrace.commands.record import record
 from evtrace.commands.replay import replay
 from evtrace.commands.report import report
@@ -88,6 +89,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "doctor": doctor,
     "check": check,
+    "minimise": minimise,
     "conform": conform,
 }
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from evtrace.analysis.checks.fields import Fields, read_toml
 from evtrace.analysis.checks.parts import Part, read_part, with_arrow
 from evtrace.analysis.checks.quantities import (
     QUANTILES,
@@ -17,6 +16,7 @@ from evtrace.analysis.checks.quantities import (
 from evtrace.analysis.checks.rulefile import take_rules
 from evtrace.analysis.checks.rules import Rule
 from evtrace.errors import UsageError
+from evtrace.fields import Fields, read_toml
 from evtrace.tracefile.selection import parse_duration
 from evtrace.verdicts import FindingCode
 

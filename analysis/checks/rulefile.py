@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from evtrace.analysis.checks.fields import Fields, read_toml
 from evtrace.analysis.checks.parts import WHOLE, Reach, read_part
 from evtrace.analysis.checks.rules import Rule, read_rule
 from evtrace.errors import UsageError
+from evtrace.fields import Fields, read_toml
 
 
 def read_rules(path: Path) -> list[Rule]:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from evtrace.analysis.checks.fields import read_toml
 from evtrace.errors import EvtraceError, NoInputError
+from evtrace.fields import read_toml
 
 SUFFIXES: Final = (".bin.zst", ".bin", ".zst")
 """Endings of the name of a trace; the rest is what it is called."""

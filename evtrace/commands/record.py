@@ -49,7 +49,9 @@ def record(
     ),
     scenario: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="What happens (demo); FILE.py:FUNCTION is your own."),
+        typer.Option(
+            metavar="NAME", help="What happens (demo); your own: FILE.py:FUNCTION, FILE.toml."
+        ),
     ] = None,
     show_list: Annotated[
         bool, typer.Option("--list", help="List scenarios, timings and faults; or one scenario.")

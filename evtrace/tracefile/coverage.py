@@ -5,6 +5,8 @@ before it takes the absence of a record for the absence of an event.
 """
 
 from collections.abc import Collection
+from copy import copy
+from dataclasses import replace
 from functools import cache
 
 import polars as pl
@@ -56,6 +58,17 @@ class CoverageMap:
         }
         if survey.stock_extent and survey.stock_classes:
             self.intervals.append(Coverage(None, None, survey.stock_classes, *survey.stock_extent))
+
+    def until(self, tsc: int) -> "CoverageMap":
+        """Give what was captured up to host TSC `tsc`, as of a capture that ends there."""
+        cut = copy(self)
+        cut.intervals = [
+            replace(interval, tsc_hi=min(interval.tsc_hi, tsc))
+            for interval in self.intervals
+            if interval.tsc_lo <= tsc
+        ]
+        cut._spans = {}  # noqa: SLF001  its own kind
+        return cut
 
     def covered(self, dom: int, classes: RecordClass, lo: int, hi: int) -> bool:
         """Whether every one of `classes` was captured for `dom` from `lo` to `hi`."""

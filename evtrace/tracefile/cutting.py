@@ -71,7 +71,7 @@ def write_slice(reader: TraceReader, output: Path, piece: Slice, *, force: bool 
     `CannotWriteError`.
     """
     PartialFile(output, force=True).refuse_as_source(reader.path)
-    statements = _Statements(reader, piece)
+    statements = Statements(reader, piece)
     done = Written()
     running: dict[int, int | None] = {**first_occupants(reader)}
     between = pl.col("seq").is_between(piece.first, piece.last)
@@ -86,14 +86,14 @@ def write_slice(reader: TraceReader, output: Path, piece: Slice, *, force: bool 
                 done.start = rows["tsc_lo"][0] - 1
                 _write_start(writer, statements, running, done)
             done.end = max(done.end, *rows["tsc_hi"])
-            _write_records(writer, reader, rows.filter(piece.kept & ~_is_static()), done)
+            _write_records(writer, reader, rows.filter(piece.kept & ~is_static()), done)
         for record in statements.coverage(done.start, done.end):
             writer.append(FACTS_STREAM, record)
     return done
 
 
 def _write_start(
-    writer: TraceWriter, statements: "_Statements", running: dict[int, int | None], done: Written
+    writer: TraceWriter, statements: "Statements", running: dict[int, int | None], done: Written
 ) -> None:
     """Write what the slice states of itself, and who runs where when it begins."""
     for record in statements.at_start(done.start):
@@ -122,7 +122,7 @@ def _changes() -> pl.Expr:
     return pl.col("stream") != pl.col("stream").shift(1)
 
 
-def _is_static() -> pl.Expr:
+def is_static() -> pl.Expr:
     """Select what is stated of the whole trace, whatever its time."""
     event, first = pl.col("event"), pl.col("w1")
     fact = (event == _FACT) & (first != FactKey.SNAPSHOT)
@@ -132,7 +132,7 @@ def _is_static() -> pl.Expr:
     )
 
 
-class _Statements:
+class Statements:
     """What a trace states of itself, made to hold of a slice."""
 
     def __init__(self, reader: TraceReader, piece: Slice) -> None:
@@ -143,7 +143,7 @@ class _Statements:
             (event, [word for word in words if word is not None])
             for records in reader.records(windows)
             for event, *words in records.with_columns(stream="pcpu")
-            .filter(_is_static())
+            .filter(is_static())
             .select("event", *WORDS)
             .iter_rows()
         ]
@@ -167,8 +167,11 @@ class _Statements:
             return [*words[:2], self._piece.forms.get(dom, words[2]), *words[3:]]
         return words
 
-    def coverage(self, start: int, end: int) -> Iterator[bytes]:
-        """Give what was captured, clipped; nothing where part of the file could not be read."""
+    def coverage(self, start: int, end: int, tsc: int | None = None) -> Iterator[bytes]:
+        """Give what was captured, clipped; nothing where part of the file could not be read.
+
+        The records are of `tsc`, else of the end.
+        """
         if self._reader.coverage.loss:
             return
         since = start if self._piece.complete_from is None else self._piece.complete_from
@@ -176,7 +179,8 @@ class _Statements:
             if event == _COVERAGE and len(words) == 6:
                 lo, hi = self._clipped(words, since, end)
                 if lo <= hi:
-                    yield encode(event, [*words[:2], *_halves(lo), *_halves(hi)], end)
+                    halves = [*_halves(lo), *_halves(hi)]
+                    yield encode(event, [*words[:2], *halves], end if tsc is None else tsc)
 
     def _clipped(self, words: list[int], since: int, end: int) -> tuple[int, int]:
         """Clip an interval, which is in the clock of its domain."""

@@ -47,7 +47,14 @@ def describe(name: str, scenario: Scenario) -> Entry:
 
 
 def find_scenario(spec: str) -> Scenario:
-    """Find a scenario by name, or by `path/to/file.py:name`; else `UsageError`, `NoInputError`."""
+    """Find a scenario by name, by `path/to/file.py:name`, or as a script, `path/to/file.toml`.
+
+    Raises `UsageError`, `NoInputError`.
+    """
+    if spec.endswith(".toml"):
+        from evtrace.tracer.emulator.scripted import load_script  # noqa: PLC0415  it needs faults
+
+        return load_script(Path(spec))
     path, colon, name = spec.rpartition(":")
     if colon and path.endswith(".py"):
         return _function(_load(Path(path)), name, path)
@@ -56,7 +63,7 @@ def find_scenario(spec: str) -> Scenario:
         return _built_in(spec.replace("-", "_"))
     near = get_close_matches(spec, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
-    message = f"no scenario {spec!r}; {hint} Your own is given as path/to/file.py:function"
+    message = f"no scenario {spec!r}; {hint} Your own is given as file.py:function or file.toml"
     raise UsageError(message)
 
 

@@ -213,7 +213,7 @@ class Hypervisor:
 
     # What comes from outside
 
-    def raise_virq(self, cpu: "VirtualCpu", virq: Virq, pcpu: "Pcpu | None" = None) -> None:
+    def raise_virq(self, cpu: "VirtualCpu", virq: int, pcpu: "Pcpu | None" = None) -> None:
         """Raise a VIRQ of one vCPU, on its pCPU unless another is given."""
         where = pcpu or cpu.pcpu
         tsc = self._lab.recorder.family(where.number, Kind.VIRQ_RAISED, cpu.dom, cpu.number, virq)

@@ -153,14 +153,15 @@ class Lab:
         form: FormName | None = None,
         pinned: tuple[int, ...] = (),
         first_irq: int = 16,
+        pvh: bool | None = None,
     ) -> Linux:
         """Make a domain and start its Linux, before the recording begins; gives the kernel.
 
         `form`: other than the run's; `pinned`: pCPUs it may run on; `first_irq`: number of its
-        first irq.
+        first irq; `pvh`: other than the run's.
         """
         made = self.add_domain(
-            name, domid, vcpus=vcpus, form=form, pinned=pinned, first_irq=first_irq
+            name, domid, vcpus=vcpus, form=form, pinned=pinned, first_irq=first_irq, pvh=pvh
         )
         self._start(made, made.boot())
         self.engine.run()
@@ -175,11 +176,12 @@ class Lab:
         form: FormName | None = None,
         pinned: tuple[int, ...] = (),
         first_irq: int = 16,
+        pvh: bool | None = None,
     ) -> Linux:
         """Make a domain whose Linux has not started (`boot` starts it); gives the kernel."""
         fifo = (form or self.settings.form) is FormName.FIFO and self.settings.xen.has_fifo
         habits = LINUX if fifo else LINUX_TWO_LEVEL
-        domain = self._create_domain(domid, vcpus)
+        domain = self._create_domain(domid, vcpus, pvh=pvh)
         return self._add(name, Linux(self, domain, habits, first_irq=first_irq), pinned)
 
     def small_domain(
@@ -192,9 +194,9 @@ class Lab:
         self.engine.run()
         return made
 
-    def _create_domain(self, domid: int | None, vcpus: int) -> Domain:
+    def _create_domain(self, domid: int | None, vcpus: int, *, pvh: bool | None = None) -> Domain:
         dom = self._next_domid() if domid is None else domid
-        pvh = self.settings.pvh and dom != HARDWARE_DOMAIN
+        pvh = (self.settings.pvh if pvh is None else pvh) and dom != HARDWARE_DOMAIN
         kind = GuestType.HVM if pvh else GuestType.PV
         domain = self.hypervisor.machine.create_domain(dom, vcpus, is_hvm=pvh)
         self.recorder.family(0, Kind.DOMAIN_CREATED, dom, ALL_VCPUS, vcpus, kind)
@@ -221,7 +223,11 @@ class Lab:
             while len(kernel.domain.ports) <= below or kernel.domain.port(below) is None:
                 yield kernel.alloc_unbound(0)
 
-        self._start(kernel, take())
+        self.prepare(kernel, take())
+
+    def prepare(self, kernel: Kernel, program: Task) -> None:
+        """Run a program to its end before the recording begins."""
+        self._start(kernel, program)
         self.engine.run()
 
     def _next_domid(self) -> int:
@@ -330,7 +336,12 @@ class Lab:
 
     def when_recording(self, seconds: float, act: "Callable[[], None]") -> None:
         """Have `act` done so long after the recording began."""
-        self._to_do.append((seconds, act))
+        if self.recording_since is None:
+            self._to_do.append((seconds, act))
+        elif seconds:
+            self.engine.at(max(self.engine.now, self.cycles_at(seconds)), act)
+        else:
+            act()
 
     # Running
 

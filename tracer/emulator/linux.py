@@ -252,6 +252,11 @@ class Linux(Kernel):
         """Give the port behind an irq."""
         return self._irqs[number].port
 
+    def irq_of(self, port: int) -> int | None:
+        """Give the irq of a port; None if it has none."""
+        irq = self._by_port.get(port)
+        return irq.number if irq else None
+
     # Using
 
     def notify_remote_via_irq(self, number: int) -> Task:

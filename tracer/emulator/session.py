@@ -74,6 +74,8 @@ class Session:
         self._writer = writer
         self._source = source
         self._progress = progress
+        self._forms: dict[int, FormName] = {}
+        """Of the domains that there were when the recording began."""
         lab.on_record = self._begin
 
     def run(self, scenario: "Callable[[Lab], None]", limit: float | None = None) -> Recorded:
@@ -116,6 +118,7 @@ class Session:
             self._text(TextPurpose.IRQ_NAME, dom, f"{irq} {name}")
         tsc = lab.recorder.stamp()
         for dom, kernel in lab.kernels.items():
+            self._forms[dom] = kernel.domain.form.name
             source = SnapshotSource.EMULATOR
             lab.recorder.write_facts(encode_fact(FactKey.SNAPSHOT, dom, 0, source, tsc=tsc))
             for record in encode_channels(kernel.domain, tsc):
@@ -131,7 +134,8 @@ class Session:
             self._fact(FactKey.GUEST_TYPE, dom, kind)
             self._fact(FactKey.VCPUS, dom, len(domain.vcpus))
             self._fact(FactKey.GUEST_HABITS, dom, _habits(kernel.habits))
-            self._fact(FactKey.FORM, dom, int(domain.form.name is FormName.FIFO))
+            form = self._forms.get(dom, domain.form.name)
+            self._fact(FactKey.FORM, dom, int(form is FormName.FIFO))
             self._text(TextPurpose.DOMAIN_NAME, dom, lab.names[dom])
         self._cover(start, end)
         lab.hypervisor.truth.finish(lab.hypervisor.ports_at_end())
