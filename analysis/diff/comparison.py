@@ -1,0 +1,102 @@
+"""Two traces compared: differences in order, and what could not be compared."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from evtrace.analysis.diff.alignment import Alignment, align
+from evtrace.analysis.diff.blocks import Sureness
+from evtrace.analysis.diff.compared import IGNORED, Compared
+from evtrace.analysis.diff.faults import faults, rare_kinds
+from evtrace.analysis.diff.heads import remarks
+from evtrace.analysis.diff.latencies import latency_pairs
+from evtrace.analysis.diff.mapping import Mapping
+from evtrace.analysis.diff.missing import OneSided, from_channels, one_sided
+from evtrace.analysis.diff.operations import Walked, walk
+from evtrace.analysis.diff.shares import share_pairs, verdicts
+from evtrace.analysis.diff.side import Side
+from evtrace.analysis.diff.verdict import About, Difference, from_comparisons, ordered
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How two traces are to be compared."""
+
+    mapping: Mapping = field(default_factory=Mapping)
+    ignored: float = IGNORED
+    """Changes of times and shares below this share of them are not told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """Everything that the comparison of two traces says."""
+
+    a: Side
+    b: Side
+    ignored: float
+    alignment: Alignment
+    differences: list[Difference]
+    """The most important first."""
+    remarks: list[str]
+    """What is not alike in how the traces were made, and what is not compared therefore."""
+    compared: list[Compared]
+    """Every time and share that was compared, told or not."""
+    channels: list[OneSided]
+    """What only one trace has, told or not."""
+    rare: list[str]
+    """Verdicts that only one trace has, too few to tell."""
+    walked: Walked
+
+    @property
+    def verdict(self) -> str:
+        """The first line."""
+        if self.differences:
+            count = len(self.differences)
+            return f"{count} difference{'' if count == 1 else 's'} beyond noise:"
+        if not self.is_told:
+            return "nothing could be compared."
+        return "no difference beyond noise."
+
+    @property
+    def is_told(self) -> bool:
+        """Whether anything was compared."""
+        return bool(self.compared or self.walked.shared is not None)
+
+
+def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
+    """Compare B against A."""
+    asked = asked or Asked()
+    alignment = align(a.structure, b.structure, asked.mapping)
+    pairs = latency_pairs(a, b, alignment) + share_pairs(a, b, alignment)
+    sure = Sureness(len(pairs))
+    compared = [pair.compare(sure, asked.ignored) for pair in pairs]
+    channels = one_sided(verdicts(a), verdicts(b, alignment))
+    walked = walk(a.told.calls, b.told.calls, alignment)
+    found = [
+        *faults(a, b),
+        *_answers(walked),
+        *from_comparisons(compared),
+        *(from_channels(channels) if _both_told(a, b) else ()),
+    ]
+    told = {name for one in found for name in one.quantities}
+    return Diff(
+        a=a,
+        b=b,
+        ignored=asked.ignored,
+        alignment=alignment,
+        differences=ordered(found),
+        remarks=remarks(a, b, alignment),
+        compared=compared,
+        channels=channels,
+        rare=rare_kinds(a, b, told),
+        walked=walked,
+    )
+
+
+def _both_told(a: Side, b: Side) -> bool:
+    """Whether both captures tell of runs and sends at all."""
+    return all(side.source.results.runs or side.source.results.sends for side in (a, b))
+
+
+def _answers(walked: Walked) -> Iterator[Difference]:
+    for one in walked.answers:
+        yield Difference(About.ANSWERS, "trace", one.what, None, ("answers",))

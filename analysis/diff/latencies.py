@@ -1,0 +1,121 @@
+"""The times of each stage of each channel, in pairs to be compared."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Final
+
+import polars as pl
+
+from evtrace.analysis.diff.alignment import Alignment
+from evtrace.analysis.diff.blocks import Spread, Sureness, spread_of
+from evtrace.analysis.diff.compared import FEWEST, Pair, Scale
+from evtrace.analysis.diff.intervals import (
+    Interval,
+    mean_interval,
+    nearest,
+    quantile_interval,
+)
+from evtrace.analysis.diff.side import Side
+from evtrace.analysis.latency import STAGES, GroupBy, group
+from evtrace.tracefile.family import Timing
+
+RESOLUTION_NS: Final = 10.0
+"""A few steps of a TSC, and no more than reading it takes."""
+
+_QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+_ABOVE: Final = 12
+"""So many values must lie above a quantile; the median needs no more than `FEWEST` in all."""
+
+
+def refusal(a: Side, b: Side) -> str:
+    """Say why times of the two traces cannot be compared; empty if they can."""
+    one, other = a.source.facts, b.source.facts
+    if one.timing is not other.timing:
+        kinds = _words(one.timing), _words(other.timing)
+        return f"times are not compared: those of A are {kinds[0]}, of B {kinds[1]}"
+    for name, facts in (("A", one), ("B", other)):
+        if facts.tsc_hz is None:
+            return f"times are not compared: the TSC's frequency of {name} is not known"
+    return ""
+
+
+def _words(timing: Timing) -> str:
+    return {
+        Timing.UNKNOWN: "of unknown origin",
+        Timing.EMULATED_CPU: "of an emulated CPU",
+        Timing.HARDWARE: "of hardware",
+    }.get(timing, timing.name.lower())
+
+
+class Times:
+    """The times that one stage of one channel took, in order, in nanoseconds."""
+
+    def __init__(self, cycles: Sequence[int], uncertainty: int, hz: int) -> None:
+        """Take them in cycles, with how far clocks leave all of them off together."""
+        scale = 1_000_000_000 / hz
+        self.values = [scale * value for value in cycles]
+        self.uncertainty = scale * uncertainty
+        self.ordered = sorted(self.values)
+        self._below: dict[float, Spread] = {}
+        self._spread: Spread | None = None
+
+    def mean(self, sure: Sureness) -> Interval:
+        """Bound their mean."""
+        self._spread = self._spread or spread_of(self.values)
+        return mean_interval(self._spread, sure).widened(self.uncertainty)
+
+    def quantile(self, share: float, sure: Sureness) -> Interval:
+        """Bound a quantile of them."""
+        if share not in self._below:
+            value = self.ordered[nearest(len(self.ordered), share)]
+            self._below[share] = spread_of([float(one <= value) for one in self.values])
+        found = quantile_interval(self.ordered, share, self._below[share], sure)
+        return found.widened(self.uncertainty)
+
+
+def latency_pairs(a: Side, b: Side, alignment: Alignment) -> list[Pair]:
+    """Give mean and quantiles of each stage that both traces measured often enough."""
+    if refusal(a, b):
+        return []
+    one = _times(a, lambda name: name)
+    other = _times(b, cache(alignment.in_a))
+    both = sorted(one.keys() & other.keys(), key=lambda key: (key[0], STAGES.index(key[1])))
+    return [pair for key in both for pair in _pairs(*key, one[key], other[key])]
+
+
+def _times(side: Side, in_a: Callable[[str], str]) -> dict[tuple[str, str], Times]:
+    """Give the times of each (channel, stage) of which there are enough."""
+    hz = side.source.facts.tsc_hz or 1
+    groups = (
+        side.stages.with_columns(group(GroupBy.CHANNEL))
+        .sort("tsc", "seq")
+        .group_by("group", "stage", maintain_order=True)
+        .agg("cycles", pl.col("uncertainty").max())
+        .filter(pl.col("cycles").list.len() >= FEWEST)
+    )
+    return {
+        (in_a(channel), stage): Times(cycles, uncertainty, hz)
+        for channel, stage, cycles, uncertainty in groups.iter_rows()
+    }
+
+
+def _pairs(channel: str, stage: str, a: Times, b: Times) -> Iterator[Pair]:
+    def of_mean(sure: Sureness) -> tuple[Interval, Interval]:
+        return a.mean(sure), b.mean(sure)
+
+    counts = len(a.values), len(b.values)
+    if sum(a.values) > 0 and sum(b.values) > 0:
+        yield Pair(channel, f"mean({stage})", Scale.TIME, *counts, of_mean, RESOLUTION_NS)
+    for name, share in _QUANTILES.items():
+        ends = [times.ordered[nearest(len(times.ordered), share)] for times in (a, b)]
+        enough = share == 0.5 or min(counts) * (1 - share) >= _ABOVE
+        if min(ends) > 0 and enough:
+            yield _of_quantile(channel, f"{name}({stage})", share, a, b)
+
+
+def _of_quantile(channel: str, quantity: str, share: float, a: Times, b: Times) -> Pair:
+    def intervals(sure: Sureness) -> tuple[Interval, Interval]:
+        return a.quantile(share, sure), b.quantile(share, sure)
+
+    counts = len(a.values), len(b.values)
+    return Pair(channel, quantity, Scale.TIME, *counts, intervals, RESOLUTION_NS)
