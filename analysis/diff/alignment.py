@@ -50,15 +50,16 @@ class Alignment:
             return port_name(self.ports[dom, int(port)])
         name = f"{self._dom(dom)}:{port}"
         taken = (self.doms.get(dom), int(port)) in self.ports.values()
-        return name + (_OF_B if taken else "")
+        return name + (OF_B if taken else "")
 
     def _dom(self, dom: int) -> str:
         if dom in self.doms:
             return f"d{self.doms[dom]}"
-        return f"d{dom}" + (_OF_B if dom in self.doms.values() else "")
+        return f"d{dom}" + (OF_B if dom in self.doms.values() else "")
 
 
-_OF_B: Final = "(B)"
+OF_B: Final = "(B)"
+"""Marks what only B has, where its number is another one's in A."""
 _NUMBERS: Final = re.compile(r"d(?P<dom>\d+)(?::(?P<port>\d+)|(?P<vcpu>v\d+))?")
 
 

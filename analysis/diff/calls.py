@@ -30,7 +30,9 @@ class Made:
 
     @property
     def answer(self) -> str:
-        """What was answered, in words."""
+        """What was answered, in words: an error, what was returned, or that all is well."""
+        if self.rc == 0 and self.out:
+            return " ".join(map(str, self.out))
         return describe_answer(self.op, self.rc, self.out)
 
     def given(self, name: str) -> int | None:

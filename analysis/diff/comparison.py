@@ -69,7 +69,7 @@ def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
     pairs = latency_pairs(a, b, alignment) + share_pairs(a, b, alignment)
     sure = Sureness(len(pairs))
     compared = [pair.compare(sure, asked.ignored) for pair in pairs]
-    channels = one_sided(verdicts(a), verdicts(b, alignment))
+    channels = one_sided(verdicts(a), verdicts(b, alignment), alignment)
     walked = walk(a.told.calls, b.told.calls, alignment)
     found = [
         *faults(a, b),

@@ -82,11 +82,12 @@ def notes(diff: Diff) -> Iterator[str]:
     seen = list(_seen_from(times))
     if seen:
         yield f"A slowdown of {_WHOLE} that would be seen 19 times in 20: {', '.join(seen)}."
-    few = [one for one in diff.channels if not one.is_told]
-    if few:
-        sides = (f"{one.text} only in {'B' if one.is_in_b else 'A'}" for one in few[:_CHANNELS])
-        more = f" and {len(few) - _CHANNELS} more" if len(few) > _CHANNELS else ""
-        yield f"Too few to tell: {', '.join(sides)}{more}."
+    for name in ("A", "B"):
+        others = [one for one in diff.channels if not one.is_told and one.is_in_b == (name == "A")]
+        if others:
+            more = f" and {len(others) - _CHANNELS} more" if len(others) > _CHANNELS else ""
+            texts = ", ".join(one.text for one in others[:_CHANNELS])
+            yield f"Nothing happens in {name} on {texts}{more}; that may be chance."
     if diff.rare:
         yield f"Too rare to tell: {', '.join(diff.rare)}."
 
@@ -157,7 +158,7 @@ def _lines_around(a: Place, b: Place) -> Iterator[tuple[str, str, str]]:
 
 
 def _call(made: Made | None) -> str:
-    return "" if made is None else f"#{made.seq} {call_text(made)}: {made.answer}"
+    return "" if made is None else f"#{made.seq} {call_text(made)} = {made.answer}"
 
 
 def _wrapped(text: str, first: str, others: str) -> list[str]:

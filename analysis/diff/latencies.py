@@ -1,7 +1,6 @@
 """The times of each stage of each channel, in pairs to be compared."""
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 import polars as pl
@@ -15,6 +14,7 @@ from evtrace.analysis.diff.intervals import (
     nearest,
     quantile_interval,
 )
+from evtrace.analysis.diff.pools import pools
 from evtrace.analysis.diff.side import Side
 from evtrace.analysis.latency import STAGES, GroupBy, group
 from evtrace.tracefile.family import Timing
@@ -50,11 +50,10 @@ def _words(timing: Timing) -> str:
 class Times:
     """The times that one stage of one channel took, in order, in nanoseconds."""
 
-    def __init__(self, cycles: Sequence[int], uncertainty: int, hz: int) -> None:
-        """Take them in cycles, with how far clocks leave all of them off together."""
-        scale = 1_000_000_000 / hz
-        self.values = [scale * value for value in cycles]
-        self.uncertainty = scale * uncertainty
+    def __init__(self, values: Sequence[float], uncertainty: float) -> None:
+        """Take them, with how far clocks leave all of them off together."""
+        self.values = values
+        self.uncertainty = uncertainty
         self.ordered = sorted(self.values)
         self._below: dict[float, Spread] = {}
         self._spread: Spread | None = None
@@ -77,25 +76,43 @@ def latency_pairs(a: Side, b: Side, alignment: Alignment) -> list[Pair]:
     """Give mean and quantiles of each stage that both traces measured often enough."""
     if refusal(a, b):
         return []
-    one = _times(a, lambda name: name)
-    other = _times(b, cache(alignment.in_a))
+    frames = _named(a, str), _named(b, alignment.in_a)
+    pooled = pools(*map(_sizes, frames))
+    one, other = (_times(frame, pooled) for frame in frames)
     both = sorted(one.keys() & other.keys(), key=lambda key: (key[0], STAGES.index(key[1])))
     return [pair for key in both for pair in _pairs(*key, one[key], other[key])]
 
 
-def _times(side: Side, in_a: Callable[[str], str]) -> dict[tuple[str, str], Times]:
+def _named(side: Side, in_a: Callable[[str], str]) -> pl.DataFrame:
+    """Give the measured stages in order of time, in nanoseconds, with their channels' names."""
+    scale = 1_000_000_000 / (side.source.facts.tsc_hz or 1)
+    stages = side.stages.with_columns(group(GroupBy.CHANNEL)).sort("tsc", "seq")
+    names = {name: in_a(name) for name in stages["group"].unique()}
+    return stages.select(
+        pl.col("group").replace(names).alias("channel"),
+        "stage",
+        ns=pl.col("cycles") * scale,
+        uncertainty_ns=pl.col("uncertainty") * scale,
+    )
+
+
+def _sizes(frame: pl.DataFrame) -> dict[str, int]:
+    """Give how often the stage of each channel was measured that was so most often."""
+    counts = frame.group_by("channel", "stage").len()
+    return dict(counts.group_by("channel").agg(pl.col("len").max()).iter_rows())
+
+
+def _times(frame: pl.DataFrame, pooled: Mapping[str, str]) -> dict[tuple[str, str], Times]:
     """Give the times of each (channel, stage) of which there are enough."""
-    hz = side.source.facts.tsc_hz or 1
     groups = (
-        side.stages.with_columns(group(GroupBy.CHANNEL))
-        .sort("tsc", "seq")
-        .group_by("group", "stage", maintain_order=True)
-        .agg("cycles", pl.col("uncertainty").max())
-        .filter(pl.col("cycles").list.len() >= FEWEST)
+        frame.with_columns(pl.col("channel").replace(dict(pooled)))
+        .group_by("channel", "stage", maintain_order=True)
+        .agg("ns", pl.col("uncertainty_ns").max())
+        .filter(pl.col("ns").list.len() >= FEWEST)
     )
     return {
-        (in_a(channel), stage): Times(cycles, uncertainty, hz)
-        for channel, stage, cycles, uncertainty in groups.iter_rows()
+        (channel, stage): Times(times, uncertainty)
+        for channel, stage, times, uncertainty in groups.iter_rows()
     }
 
 

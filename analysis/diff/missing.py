@@ -1,12 +1,16 @@
 """Channels that only one of the traces has."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from evtrace.analysis.diff.alignment import OF_B, Alignment, port_name
 from evtrace.analysis.diff.shares import Channels
 from evtrace.analysis.diff.verdict import About, Difference
 from evtrace.analysis.sentence import count_of
+
+_PORT: Final = re.compile(r"d\d+:\d+")
 
 ENOUGH: Final = 20
 """A channel with fewer sends and runs may be absent from the other trace by chance."""
@@ -18,13 +22,15 @@ class OneSided:
 
     channel: str
     is_in_b: bool
+    is_silent: bool
+    """The other trace has its ports, and nothing happens on them."""
     sends: int
     runs: int
 
     @property
     def is_told(self) -> bool:
-        """Whether it is too much for chance."""
-        return max(self.sends, self.runs) >= ENOUGH
+        """Whether it is too much for chance, and not only a matter of who was busy when."""
+        return not self.is_silent and max(self.sends, self.runs) >= ENOUGH
 
     @property
     def text(self) -> str:
@@ -34,8 +40,9 @@ class OneSided:
         return f"{self.channel} ({', '.join(counts)})"
 
 
-def one_sided(a: Channels, b: Channels) -> list[OneSided]:
+def one_sided(a: Channels, b: Channels, alignment: Alignment) -> list[OneSided]:
     """List the channels that only one trace has, the busiest first."""
+    shared = {port_name(end) for end in alignment.ports.values()}
     names_a, names_b = ({channel for channel, _ in side} for side in (a, b))
     found = []
     for channel in names_a ^ names_b:
@@ -43,7 +50,8 @@ def one_sided(a: Channels, b: Channels) -> list[OneSided]:
         sends, runs = (
             its[channel, what].count if (channel, what) in its else 0 for what in ("sends", "runs")
         )
-        found.append(OneSided(channel, channel in names_b, sends, runs))
+        silent = shared.issuperset(_PORT.findall(channel)) and OF_B not in channel
+        found.append(OneSided(channel, channel in names_b, silent, sends, runs))
     return sorted(found, key=lambda one: (-max(one.sends, one.runs), one.channel))
 
 

@@ -226,7 +226,7 @@ def _in_words(a: Sequence[Made], b: Sequence[Made], alignment: Alignment) -> str
         return f"{who} makes a call more in B: {op_name(other.op)}"
     if later_in_a:
         return f"{who} makes a call less in B: {op_name(one.op)}"
-    return f"{who} makes another call in B: {op_name(other.op)}, not {op_name(one.op)}"
+    return f"{who} calls {call_text(other)} in B, not {call_text(one)}"
 
 
 def _when(found: FirstDifference) -> int:
@@ -234,9 +234,7 @@ def _when(found: FirstDifference) -> int:
 
 
 def call_text(made: Made) -> str:
-    """Give a call in words, in its trace's own numbers: `bind_virq(virq=0, vcpu=1)`."""
+    """Give a call in words, in its trace's own numbers: `bind_interdomain(1, 8)`."""
     if made.args is None:
         return f"{op_name(made.op)}(?)"
-    if len(made.args) == 1:
-        return f"{op_name(made.op)}({made.args[0][1]})"
-    return f"{op_name(made.op)}({', '.join(f'{name}={value}' for name, value in made.args)})"
+    return f"{op_name(made.op)}({', '.join(str(value) for _, value in made.args)})"

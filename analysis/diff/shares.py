@@ -5,7 +5,7 @@ do not. Verdicts that a capture could not tell are left out of both.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -17,6 +17,7 @@ from evtrace.analysis.diff.alignment import Alignment
 from evtrace.analysis.diff.blocks import Spread, Sureness, spread_of
 from evtrace.analysis.diff.compared import FEWEST, Pair, Scale
 from evtrace.analysis.diff.intervals import Interval, share_interval
+from evtrace.analysis.diff.pools import pools
 from evtrace.analysis.diff.side import Side
 from evtrace.analysis.latency import GroupBy, group
 from evtrace.timeline import RecordClass
@@ -56,7 +57,9 @@ Channels = dict[tuple[str, str], Verdicts]
 
 def share_pairs(a: Side, b: Side, alignment: Alignment) -> list[Pair]:
     """Give the shares of verdicts in the runs and sends of channels that both traces have."""
-    one, other = verdicts(a), verdicts(b, alignment)
+    sizes = [_sizes(verdicts(a)), _sizes(verdicts(b, alignment))]
+    pooled = pools(*sizes)
+    one, other = verdicts(a, None, pooled), verdicts(b, alignment, pooled)
     pairs = []
     for key in sorted(one.keys() & other.keys()):
         if min(one[key].count, other[key].count) >= FEWEST:
@@ -64,9 +67,25 @@ def share_pairs(a: Side, b: Side, alignment: Alignment) -> list[Pair]:
     return pairs + list(_upcall_pairs(a, b, alignment))
 
 
-def verdicts(side: Side, alignment: Alignment | None = None) -> Channels:
-    """Gather the verdicts of each channel."""
-    in_a = cache(alignment.in_a) if alignment else str
+def _sizes(channels: Channels) -> dict[str, int]:
+    """Give how many runs or sends a channel has, whichever are more."""
+    sizes: dict[str, int] = {}
+    for (channel, _), found in channels.items():
+        sizes[channel] = max(found.count, sizes.get(channel, 0))
+    return sizes
+
+
+def verdicts(
+    side: Side, alignment: Alignment | None = None, pooled: Mapping[str, str] | None = None
+) -> Channels:
+    """Gather the verdicts of each channel; those that are `pooled` go together."""
+    names = pooled or {}
+
+    @cache
+    def in_a(channel: str) -> str:
+        name = alignment.in_a(channel) if alignment else channel
+        return names.get(name, name)
+
     found: Channels = defaultdict(Verdicts)
     coverage = side.source.coverage
     drivers = [dom for dom in side.runs["dom"].unique() if RecordClass.EOI in coverage.classes(dom)]
