@@ -140,7 +140,7 @@ def _recognize_domains(found: Alignment, a: Structure, b: Structure) -> None:
         if _likeness(a, one, b, other) > 0
     )
     for unlike, apart, one, other in fits:
-        if one in found.doms.values() or other in found.doms:
+        if one in found.doms.values() or other in found.doms or 0 in {one, other}:
             continue
         rivals = [
             f"d{rival}"

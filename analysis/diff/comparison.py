@@ -7,7 +7,7 @@ from evtrace.analysis.diff.alignment import Alignment, align
 from evtrace.analysis.diff.blocks import Sureness
 from evtrace.analysis.diff.compared import IGNORED, Compared
 from evtrace.analysis.diff.faults import faults, rare_kinds
-from evtrace.analysis.diff.heads import remarks
+from evtrace.analysis.diff.heads import limits, remarks
 from evtrace.analysis.diff.latencies import latency_pairs
 from evtrace.analysis.diff.mapping import Mapping
 from evtrace.analysis.diff.missing import OneSided, from_channels, one_sided
@@ -38,6 +38,8 @@ class Diff:
     """The most important first."""
     remarks: list[str]
     """What is not alike in how the traces were made, and what is not compared therefore."""
+    is_limited: bool
+    """Something is not compared for how the traces were made."""
     compared: list[Compared]
     """Every time and share that was compared, told or not."""
     channels: list[OneSided]
@@ -54,12 +56,15 @@ class Diff:
             return f"{count} difference{'' if count == 1 else 's'} beyond noise:"
         if not self.is_told:
             return "nothing could be compared."
-        return "no difference beyond noise."
+        if not self.compared:
+            return "no difference; there was too little to compare any time or share."
+        limits = " in what could be compared" if self.is_limited else ""
+        return f"no difference beyond noise{limits}."
 
     @property
     def is_told(self) -> bool:
         """Whether anything was compared."""
-        return bool(self.compared or self.walked.shared is not None)
+        return bool(self.compared) or self.walked.is_comparable
 
 
 def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
@@ -77,6 +82,7 @@ def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
         *from_comparisons(compared),
         *(from_channels(channels) if _both_told(a, b) else ()),
     ]
+    limited = bool(limits(a, b))
     told = {name for one in found for name in one.quantities}
     return Diff(
         a=a,
@@ -85,9 +91,10 @@ def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
         alignment=alignment,
         differences=ordered(found),
         remarks=remarks(a, b, alignment),
+        is_limited=limited,
         compared=compared,
         channels=channels,
-        rare=rare_kinds(a, b, told),
+        rare=[] if limited else rare_kinds(a, b, told),
         walked=walked,
     )
 

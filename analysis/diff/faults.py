@@ -82,18 +82,19 @@ def _faults_of(side: Side) -> dict[str, Seen]:
         where = f"#{divergence.seq}: d{divergence.dom} {divergence.what}"
         text = f"{where}: expected {divergence.expected}, found {divergence.found}"
         found.setdefault("divergences", Seen()).take(text)
-    for quantity, where in _verdicts(side):
-        if quantity in FAULTY:
+    named = {finding.seq for finding in results.findings}
+    for quantity, seq, where in _verdicts(side):
+        if quantity in FAULTY and seq not in named:
             found.setdefault(quantity, Seen()).take(f"{where}: {FAULTY[quantity]}")
     return found
 
 
-def _verdicts(side: Side) -> Iterator[tuple[str, str]]:
-    """Give each verdict of the trace with where it is."""
+def _verdicts(side: Side) -> Iterator[tuple[str, int, str]]:
+    """Give each verdict of the trace with its record and where it is."""
     for run in side.source.results.runs:
-        yield f"cause.{run.cause.value}", f"#{run.seq}: d{run.dom}:{run.port}"
+        yield f"cause.{run.cause.value}", run.seq, f"#{run.seq}: d{run.dom}:{run.port}"
     for send in side.source.results.sends:
-        yield f"fate.{send.fate.value}", f"#{send.seq}: d{send.dom}:{send.port}"
+        yield f"fate.{send.fate.value}", send.seq, f"#{send.seq}: d{send.dom}:{send.port}"
 
 
 _TIMES_MORE: Final = 2.0
@@ -132,8 +133,9 @@ _LISTED: Final = 4
 
 def rare_kinds(a: Side, b: Side, told: set[str]) -> list[str]:
     """Name the verdicts that only one trace has, too few to be more than chance."""
-    one, other = (Counter(name for name, _ in _verdicts(side)) for side in (a, b))
-    names = sorted((one.keys() ^ other.keys()) - told - FAULTY.keys())
+    one, other = (Counter(name for name, *_ in _verdicts(side)) for side in (a, b))
+    unknown = {f"cause.{Cause.UNKNOWN.value}", f"fate.{Fate.UNKNOWN.value}"}
+    names = sorted((one.keys() ^ other.keys()) - told - FAULTY.keys() - unknown)
     texts = [
         f"{name.partition('.')[2]} ({one[name]:,} in A, {other[name]:,} in B)" for name in names
     ]

@@ -82,7 +82,7 @@ def notes(diff: Diff) -> Iterator[str]:
     seen = list(_seen_from(times))
     if seen:
         yield f"A slowdown of {_WHOLE} that would be seen 19 times in 20: {', '.join(seen)}."
-    for name in ("A", "B"):
+    for name in () if diff.is_limited else ("A", "B"):
         others = [one for one in diff.channels if not one.is_told and one.is_in_b == (name == "A")]
         if others:
             more = f" and {len(others) - _CHANNELS} more" if len(others) > _CHANNELS else ""
@@ -128,15 +128,12 @@ def first_operation(diff: Diff) -> tuple[str, FirstDifference | None]:
     if walked.answers:
         return f"First answer that differs: {walked.answers[0].what}:", walked.answers[0]
     if not walked.is_comparable:
-        share = f"{walked.shared:.0%}"
-        return (
-            f"Operations: only {share} are common; these are no two recordings of one work.",
-            None,
-        )
+        share = f"only {walked.shared:.0%} of them are common"
+        return f"Operations are not compared: {share}; this is not the same work.", None
     if walked.first is None:
-        return "Operations: each vCPU makes the same calls, with the same answers.", None
-    order = "no answer differs" if not walked.answers else ""
-    return f"First operation that differs ({order}): {walked.first.what}:", walked.first
+        same = "the same calls with the same answers, to the end of the shorter trace"
+        return f"Operations: {same}, on {count_of(walked.vcpus, 'vCPU')}.", None
+    return f"First operation that differs: {walked.first.what}:", walked.first
 
 
 def _side_by_side(found: FirstDifference) -> Iterator[str]:

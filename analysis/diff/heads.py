@@ -11,6 +11,8 @@ from evtrace.verdicts import Blame
 
 _FORMS = {0: "2-level", 1: "FIFO"}
 _LISTED = 6
+_NEEDED = ~(RecordClass.HYPERCALL | RecordClass.SCHED | RecordClass.HVM | RecordClass.IRQ)
+"""What verdicts and times rest on."""
 
 
 def head(side: Side) -> str:
@@ -28,12 +30,16 @@ def head(side: Side) -> str:
 
 def remarks(a: Side, b: Side, alignment: Alignment) -> list[str]:
     """List what is not alike, what therefore is not compared, and how numbers were paired."""
+    return [*_unlike(a, b), *limits(a, b), *_paired(alignment)]
+
+
+def limits(a: Side, b: Side) -> list[str]:
+    """List what in the captures stands in the way of comparing them."""
+    refused = refusal(a, b)
     return [
-        *_unlike(a, b),
-        *([refusal(a, b)] if refusal(a, b) else []),
+        *([refused] if refused else []),
         *_captures(a, b),
         *(line for name, side in (("A", a), ("B", b)) for line in _spoilt(name, side)),
-        *_paired(alignment),
     ]
 
 
@@ -57,7 +63,7 @@ def _unlike(a: Side, b: Side) -> Iterator[str]:
 
 def _captures(a: Side, b: Side) -> Iterator[str]:
     """Say which records only one capture has: what needs them cannot be compared."""
-    one, other = (RecordClass(side.source.coverage.classes()) for side in (a, b))
+    one, other = (RecordClass(side.source.coverage.classes()) & _NEEDED for side in (a, b))
     for name, missing in (("A", other & ~one), ("B", one & ~other)):
         if missing:
             names = ", ".join(class_names(missing))

@@ -23,6 +23,8 @@ RESOLUTION_NS: Final = 10.0
 """A few steps of a TSC, and no more than reading it takes."""
 
 _QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+_CARRIED_BY: Final = 8
+"""A mean that fewer values decide, far from all others, says little (values / kurtosis)."""
 _ABOVE: Final = 12
 """So many values must lie above a quantile; the median needs no more than `FEWEST` in all."""
 
@@ -57,6 +59,14 @@ class Times:
         self.ordered = sorted(self.values)
         self._below: dict[float, Spread] = {}
         self._spread: Spread | None = None
+
+    @property
+    def has_mean(self) -> bool:
+        """Whether their mean is more than that of a few of them."""
+        mean = sum(self.values) / len(self.values)
+        squares = [(value - mean) ** 2 for value in self.values]
+        fourth = sum(square**2 for square in squares)
+        return mean > 0 and (not fourth or sum(squares) ** 2 / fourth >= _CARRIED_BY)
 
     def mean(self, sure: Sureness) -> Interval:
         """Bound their mean."""
@@ -121,7 +131,7 @@ def _pairs(channel: str, stage: str, a: Times, b: Times) -> Iterator[Pair]:
         return a.mean(sure), b.mean(sure)
 
     counts = len(a.values), len(b.values)
-    if sum(a.values) > 0 and sum(b.values) > 0:
+    if a.has_mean and b.has_mean:
         yield Pair(channel, f"mean({stage})", Scale.TIME, *counts, of_mean, RESOLUTION_NS)
     for name, share in _QUANTILES.items():
         ends = [times.ordered[nearest(len(times.ordered), share)] for times in (a, b)]

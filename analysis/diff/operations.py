@@ -21,7 +21,7 @@ AROUND: Final = 3
 """Operations that are shown before and after the one that differs."""
 
 _COMPARABLE: Final = 0.5
-"""So large a share of the operations must be common to both traces."""
+"""So large a share of the shorter trace's operations must be common to both."""
 
 _AHEAD: Final = 8
 """So far ahead the other side's operation is looked for."""
@@ -56,7 +56,7 @@ class Walked:
     """What a walk through both traces' calls came to."""
 
     shared: float | None
-    """Share of the operations that both have; None: one of the traces has no calls."""
+    """Share of the shorter trace's operations that both have; None: one of them has no calls."""
     answers: tuple[FirstDifference, ...] = ()
     """Where each kind of call was first answered as it never is in A."""
     first: FirstDifference | None = None
@@ -84,7 +84,7 @@ def walk(a: Sequence[Made], b: Sequence[Made], alignment: Alignment) -> Walked:
 
 
 def _shared(one: Counter[Key], other: Counter[Key]) -> float:
-    return (one & other).total() / max(one.total(), other.total())
+    return (one & other).total() / min(one.total(), other.total())
 
 
 def _key(made: Made, alignment: Alignment | None = None) -> Key:
@@ -112,6 +112,25 @@ def _owner(made: Made, name: str) -> int:
     if made.op == EvtchnOp.STATUS:
         return made.given("dom") or 0
     return made.dom
+
+
+_PORTS_GIVEN: Final = {
+    EvtchnOp.ALLOC_UNBOUND: "dom",
+    EvtchnOp.BIND_INTERDOMAIN: "",
+    EvtchnOp.BIND_VIRQ: "",
+    EvtchnOp.BIND_PIRQ: "",
+    EvtchnOp.BIND_IPI: "",
+}
+"""Operations that give a port, and which argument says whose; the caller's if none does."""
+
+
+def _answer(made: Made, alignment: Alignment | None = None) -> Hashable:
+    """Give the answer of a call, a port in A's numbers."""
+    if alignment is None or made.rc or made.op not in _PORTS_GIVEN or not made.out:
+        return made.rc, made.out
+    owner = made.given(_PORTS_GIVEN[EvtchnOp(made.op)])
+    end = made.dom if owner is None else owner, made.out[0]
+    return made.rc, (alignment.ports[end][1] if end in alignment.ports else -1, *made.out[1:])
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -210,6 +229,10 @@ def _first(a: Sequence[Made], b: Sequence[Made], alignment: Alignment) -> FirstD
         if _key(one) != _key(other, alignment):
             what = _in_words(a[at:], b[at:], alignment)
             return FirstDifference(what, False, _place(a, at), _place(b, at))
+        if None not in {one.rc, other.rc} and _answer(one) != _answer(other, alignment):
+            what = f"d{one.dom}v{one.vcpu} calls {call_text(one)}, which gives {one.answer} in A"
+            what += f", {other.answer} in B"
+            return FirstDifference(what, True, _place(a, at), _place(b, at))
     return None
 
 

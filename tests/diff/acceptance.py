@@ -31,6 +31,7 @@ from evtrace.tracefile.facts import Facts
 from evtrace.tracer.emulator.catalogue import find_scenario, list_scenarios, read_parameters
 from evtrace.tracer.emulator.lab import Lab, Settings
 from evtrace.tracer.emulator.session import record
+from evtrace.tracer.emulator.timing import find_timing
 
 SLOWER = 1.2
 PROMISED = 0.95
@@ -161,7 +162,13 @@ class Outcome:
 
 
 def judge(
-    scenario: str, pairs: int, folder: Path, parameters: Sequence[str] = (), **settings: object
+    scenario: str,
+    pairs: int,
+    folder: Path,
+    parameters: Sequence[str] = (),
+    *,
+    slower: bool = True,
+    **settings: object,
 ) -> Outcome:
     """Compare pairs of seeds, as they are and with each stage slowed down."""
     outcome = Outcome()
@@ -175,10 +182,10 @@ def judge(
         outcome.pairs += 1
         outcome.quiet += not diff.differences
         outcome.alarms += [f"pair {pair}: {found.sentence}" for found in diff.differences]
-        channel, stages = busiest(b)
+        channel, stages = busiest(b) if slower else ("", [])
         for stage in stages:
-            slower = one.diff(SlowerTrace(b, channel, stage))
-            outcome.found[stage] += finds(slower, channel, stage)
+            changed = one.diff(SlowerTrace(b, channel, stage))
+            outcome.found[stage] += finds(changed, channel, stage)
             outcome.able[stage] += can_see(diff, channel, stage)
     return outcome
 
@@ -190,12 +197,22 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=100)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--chaos", action="store_true")
+    parser.add_argument("--timing", default="pinned-x86")
+    parser.add_argument("--alike", action="store_true", help="only pairs of seeds as they are")
     options = parser.parse_args()
     names = options.scenarios or [entry.name for entry in list_scenarios()]
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            found = judge(name, options.pairs, Path(folder), options.set, chaos=options.chaos)
+            found = judge(
+                name,
+                options.pairs,
+                Path(folder),
+                options.set,
+                slower=not options.alike,
+                chaos=options.chaos,
+                timing=find_timing(options.timing),
+            )
             failed += found.quiet < PROMISED * found.pairs
             print(f"{name}: no difference in {found.quiet} of {found.pairs} pairs", flush=True)
             for stage, able in found.able.items():
