@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick consistency lab lint format lock bench picture traces clean
+.PHONY: help demo test test-quick consistency differences lab lint format lock bench picture traces clean
 
 help: ## what you can make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ test-quick: $(READY) ## the tests that take seconds
 
 consistency: $(READY) ## verdicts against the emulator's truth: every scenario, 20 seeds each
 	$(BIN)/python -m tests.emulator.consistency
+
+differences: $(READY) ## evtrace diff: pairs of seeds, and a stage slowed down by a fifth; 100 of each scenario
+	$(BIN)/python -m tests.diff.acceptance
 
 lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md); minutes
 	$(BIN)/python -m pytest -m lab tests/lab

@@ -131,27 +131,40 @@ def _likeness(a: Structure, dom_a: int, b: Structure, dom_b: int) -> float:
 
 
 def _recognize_domains(found: Alignment, a: Structure, b: Structure) -> None:
-    """Pair the most alike first; among those as alike, by traffic, then in their order."""
+    """Pair the most alike first; among those as alike, by traffic, then by who called first."""
     left_a, left_b = _left(found, a, b)
+    turns_a, turns_b = _turns(a, left_a), _turns(b, left_b)
     fits = sorted(
-        (-_likeness(a, one, b, other), _apart(_traffic(a, one), _traffic(b, other)), one, other)
+        (
+            round(1 - _likeness(a, one, b, other), 1),
+            _apart(_traffic(a, one), _traffic(b, other)) // _CLEAR,
+            abs(turns_a[one] - turns_b[other]),
+            one,
+            other,
+        )
         for one in left_a
         for other in left_b
         if _likeness(a, one, b, other) > 0
     )
-    for unlike, apart, one, other in fits:
+    for *unlike, one, other in fits:
         if one in found.doms.values() or other in found.doms or 0 in {one, other}:
             continue
         rivals = [
             f"d{rival}"
-            for likeness, distance, its, rival in fits
-            if its == one and rival != other and rival not in found.doms
-            if likeness <= unlike + 0.05 and distance <= apart + _CLEAR
+            for *its, of, rival in fits
+            if of == one and rival != other and rival not in found.doms and its == unlike
         ]
         found.doms[other] = one
         if rivals:
             text = f"d{one} of A is taken for d{other} of B; {', '.join(rivals)} is as like it"
             found.doubts.append(text)
+
+
+def _turns(structure: Structure, doms: set[int]) -> dict[int, int]:
+    """Give the order in which domains made their first calls."""
+    never = max(structure.first.values(), default=0) + 1
+    order = sorted(doms, key=lambda dom: (structure.first.get(dom, never), dom))
+    return {dom: place for place, dom in enumerate(order)}
 
 
 def _traffic(structure: Structure, dom: int) -> int:

@@ -9,6 +9,7 @@ from evtrace.analysis.diff.compared import IGNORED, Compared
 from evtrace.analysis.diff.faults import faults, rare_kinds
 from evtrace.analysis.diff.heads import limits, remarks
 from evtrace.analysis.diff.latencies import latency_pairs
+from evtrace.analysis.diff.load import LoadChange, load_changes, may_be_of_load
 from evtrace.analysis.diff.mapping import Mapping
 from evtrace.analysis.diff.missing import OneSided, from_channels, one_sided
 from evtrace.analysis.diff.operations import Walked, walk
@@ -36,6 +37,10 @@ class Diff:
     alignment: Alignment
     differences: list[Difference]
     """The most important first."""
+    load: list[LoadChange]
+    """Between which domains the load is another one."""
+    with_load: list[Difference]
+    """What changed together with the load, and may be its doing: no differences."""
     remarks: list[str]
     """What is not alike in how the traces were made, and what is not compared therefore."""
     is_limited: bool
@@ -59,6 +64,7 @@ class Diff:
         if not self.compared:
             return "no difference; there was too little to compare any time or share."
         limits = " in what could be compared" if self.is_limited else ""
+        limits += " but what another load can explain" if self.with_load else ""
         return f"no difference beyond noise{limits}."
 
     @property
@@ -75,26 +81,29 @@ def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
     sure = Sureness(len(pairs))
     compared = [pair.compare(sure, asked.ignored) for pair in pairs]
     channels = one_sided(verdicts(a), verdicts(b, alignment), alignment)
+    changes = load_changes(a, b, alignment)
+    of_load = [one for one in compared if may_be_of_load(one, changes)]
     walked = walk(a.told.calls, b.told.calls, alignment)
     found = [
         *faults(a, b),
         *_answers(walked),
-        *from_comparisons(compared),
+        *from_comparisons([one for one in compared if not may_be_of_load(one, changes)]),
         *(from_channels(channels) if _both_told(a, b) else ()),
     ]
     limited = bool(limits(a, b))
-    told = {name for one in found for name in one.quantities}
     return Diff(
         a=a,
         b=b,
         ignored=asked.ignored,
         alignment=alignment,
         differences=ordered(found),
+        load=changes,
+        with_load=ordered(from_comparisons(of_load)),
         remarks=remarks(a, b, alignment),
         is_limited=limited,
         compared=compared,
         channels=channels,
-        rare=[] if limited else rare_kinds(a, b, told),
+        rare=[] if limited else rare_kinds(a, b, {n for one in found for n in one.quantities}),
         walked=walked,
     )
 

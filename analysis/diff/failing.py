@@ -42,6 +42,7 @@ WORDS: Final[dict[str, tuple[str, Judge]]] = {
     "sends": ("other fates of sends", lambda one: one.about is About.SENDS),
     "runs": ("other causes or routes of runs", lambda one: one.about is About.RUNS),
     "channels": ("a channel that only one has", lambda one: one.about is About.CHANNELS),
+    "load": ("many more, or fewer, sends between two domains", lambda _: False),
 }
 """What can be failed on beside the quantities of `evtrace check`: in words, and how it is told."""
 
@@ -98,11 +99,11 @@ def _is_time(name: str) -> bool:
 
 def read_condition(text: str) -> Condition:
     """Read a `--fail-on`; raises `UsageError`, with the nearest name for one that there is not."""
-    match = _EXPRESSION.fullmatch(text)
+    match = _EXPRESSION.fullmatch(with_arrow(text))
     if match is None:
         message = f"--fail-on {text!r}: expected a name, or a time such as slower > 1.5x"
         raise UsageError(message)
-    name = _find(with_arrow(match["name"]).replace(" ", ""), text)
+    name = _find(match["name"].replace(" ", ""), text)
     more_than = float(match["times"]) if match["times"] else None
     found = Condition(text, name, more_than)
     if more_than is not None and not found.is_of_times:
@@ -128,13 +129,15 @@ class Failure:
 
     condition: Condition
     by: tuple[int, ...]
-    """Numbers of the differences that meet it; none: nothing that it asks about was compared."""
+    """Numbers of the differences that meet it."""
+    why: str = ""
+    """Where no difference does: why it fails."""
 
     @property
     def sentence(self) -> str:
         """Say why the run fails."""
-        if not self.by:
-            return f"--fail-on {self.condition.text}: nothing that it asks about was compared"
+        if self.why:
+            return f"--fail-on {self.condition.text}: {self.why}"
         numbers = ", ".join(map(str, self.by))
         return f"--fail-on {self.condition.text}: difference {numbers}"
 
@@ -144,6 +147,14 @@ def failures(diff: Diff, conditions: Iterable[Condition]) -> list[Failure]:
     found = []
     for condition in conditions:
         met = [n for n, one in enumerate(diff.differences, 1) if condition.holds(one)]
-        if met or not condition.is_answered(diff):
-            found.append(Failure(condition, tuple(met)))
+        why = "" if met else _otherwise(diff, condition)
+        if met or why:
+            found.append(Failure(condition, tuple(met), why))
     return found
+
+
+def _otherwise(diff: Diff, condition: Condition) -> str:
+    """Say why a condition that no difference meets fails; empty if it does not."""
+    if condition.name == "load" and diff.load:
+        return diff.load[0].text
+    return "" if condition.is_answered(diff) else "nothing that it asks about was compared"

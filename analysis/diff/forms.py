@@ -38,6 +38,7 @@ def as_text(diff: Diff, failed: Sequence[Failure] = (), *, whole: bool = False) 
     sections = [
         [diff.verdict[0].upper() + diff.verdict[1:], *_differences(diff, whole=whole)],
         _heads(diff),
+        _with_load(diff),
         _what_was_compared(diff),
         _first_operation(diff),
         *(_table_lines(table) for table in tables(diff) if whole),
@@ -62,6 +63,24 @@ def _heads(diff: Diff) -> list[str]:
     for remark in diff.remarks:
         lines += _wrapped(remark, "   ", "     ")
     return lines
+
+
+def _with_load(diff: Diff) -> list[str]:
+    if not diff.load:
+        return []
+    lines = _wrapped(load_sentence(diff), "", "  ")
+    for one in diff.with_load[:_CHANNELS]:
+        lines += _wrapped(one.sentence, "  ~ ", "    ")
+    more = len(diff.with_load) - _CHANNELS
+    return lines + ([f"    ... and {more} more"] if more > 0 else [])
+
+
+def load_sentence(diff: Diff) -> str:
+    """Say that the load is another one, and what may be its doing."""
+    texts = [change.text for change in diff.load[:_CHANNELS]]
+    texts += [f"{len(diff.load) - _CHANNELS} more"] if len(diff.load) > _CHANNELS else []
+    what = "; what changed with it may be its doing:" if diff.with_load else "."
+    return f"The load is another one: {', '.join(texts)}{what}"
 
 
 def _what_was_compared(diff: Diff) -> list[str]:
@@ -245,6 +264,9 @@ def as_markdown(diff: Diff, failed: Sequence[Failure] = (), *, whole: bool = Fal
     lines = [f"**{plain(verdict)}**", ""]
     lines += [f"❌ {_plain(one.sentence)}" for one in failed] + ([""] if failed else [])
     lines += [f"{number}. {_plain(one.sentence)}" for number, one in enumerate(diff.differences, 1)]
+    if diff.load:
+        lines += ["", _plain(load_sentence(diff)), ""]
+        lines += [f"- {_plain(one.sentence)}" for one in diff.with_load]
     lines += ["", "| | trace | |", "|---|---|---|"]
     for name, side in (("A", diff.a), ("B", diff.b)):
         lines.append(f"| {name} | {_plain(side.title)} | {_plain(head(side))} |")
@@ -280,6 +302,17 @@ def as_json(diff: Diff, failed: Sequence[Failure] = ()) -> dict[str, object]:
             for one in failed
         ],
         "differences": [_difference_as_json(one) for one in diff.differences],
+        "with_load": [_difference_as_json(one) for one in diff.with_load],
+        "load": [
+            {
+                "from": change.start,
+                "to": change.end,
+                "sends_a": change.count_a,
+                "sends_b": change.count_b,
+                "rate_ratio": _finite(change.times),
+            }
+            for change in diff.load
+        ],
         "remarks": diff.remarks,
         "notes": list(notes(diff)),
         "alignment": {

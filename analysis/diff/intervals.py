@@ -64,7 +64,9 @@ def share_interval(hits: int, count: int, effect: float, limit: float) -> Interv
     scale = 1 + limit**2 / effective
     middle = (share + limit**2 / (2 * effective)) / scale
     reach = limit * sqrt(share * (1 - share) / effective + (limit / (2 * effective)) ** 2) / scale
-    return Interval(share, max(0.0, min(share, middle - reach)), min(1.0, middle + reach))
+    return Interval(
+        share, max(0.0, min(share, middle - reach)), min(1.0, max(share, middle + reach))
+    )
 
 
 def ratio(was: Interval, is_: Interval) -> Interval:

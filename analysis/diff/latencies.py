@@ -131,12 +131,14 @@ def _pairs(channel: str, stage: str, a: Times, b: Times) -> Iterator[Pair]:
         return a.mean(sure), b.mean(sure)
 
     counts = len(a.values), len(b.values)
+    if max(a.ordered[-1], b.ordered[-1]) < RESOLUTION_NS:
+        return
     if a.has_mean and b.has_mean:
         yield Pair(channel, f"mean({stage})", Scale.TIME, *counts, of_mean, RESOLUTION_NS)
     for name, share in _QUANTILES.items():
         ends = [times.ordered[nearest(len(times.ordered), share)] for times in (a, b)]
         enough = share == 0.5 or min(counts) * (1 - share) >= _ABOVE
-        if min(ends) > 0 and enough:
+        if min(ends) > 0 and max(ends) >= RESOLUTION_NS and enough:
             yield _of_quantile(channel, f"{name}({stage})", share, a, b)
 
 

@@ -97,7 +97,7 @@ def _key(made: Made, alignment: Alignment | None = None) -> Key:
         if "dom" in name:
             value_in_a: Hashable = doms.get(value, f"d{value} of B")
         elif "port" in name:
-            owner = _owner(made, name)
+            owner = port_owner(made, name)
             value_in_a = ports[owner, value][1] if (owner, value) in ports else f"{value} of B"
         else:
             value_in_a = value
@@ -105,7 +105,15 @@ def _key(made: Made, alignment: Alignment | None = None) -> Key:
     return doms.get(made.dom, -1), made.op, None if made.args is None else tuple(args)
 
 
-def _owner(made: Made, name: str) -> int:
+def given_to(made: Made) -> int | None:
+    """Give whose port the answer of a call is; None if it gives no port."""
+    if made.op not in _PORTS_GIVEN:
+        return None
+    owner = made.given(_PORTS_GIVEN[EvtchnOp(made.op)])
+    return made.dom if owner is None else owner
+
+
+def port_owner(made: Made, name: str) -> int:
     """Give whose port an argument names."""
     if name == "remote_port":
         return made.given("remote_dom") or 0
@@ -126,10 +134,10 @@ _PORTS_GIVEN: Final = {
 
 def _answer(made: Made, alignment: Alignment | None = None) -> Hashable:
     """Give the answer of a call, a port in A's numbers."""
-    if alignment is None or made.rc or made.op not in _PORTS_GIVEN or not made.out:
+    owner = given_to(made)
+    if alignment is None or made.rc or owner is None or not made.out:
         return made.rc, made.out
-    owner = made.given(_PORTS_GIVEN[EvtchnOp(made.op)])
-    end = made.dom if owner is None else owner, made.out[0]
+    end = owner, made.out[0]
     return made.rc, (alignment.ports[end][1] if end in alignment.ports else -1, *made.out[1:])
 
 

@@ -21,4 +21,12 @@ def pools(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, str]:
 
 def _pool(channel: str) -> str:
     start, _, end = _NUMBER.sub(r"\1", channel).partition(ARROW)
-    return f"{start}{ARROW}{end} (small channels)"
+    return f"{start}{ARROW}{end}{_POOLED}"
+
+
+_POOLED: Final = " (small channels)"
+
+
+def is_pool(part: str) -> bool:
+    """Whether a part is several channels put together."""
+    return part.endswith(_POOLED)

@@ -57,6 +57,8 @@ class Structure:
 
     ports: dict[End, PortFacts] = field(default_factory=dict)
     doms: set[int] = field(default_factory=set)
+    first: dict[int, int] = field(default_factory=dict)
+    """Domain -> the record of its first call."""
 
     def port(self, end: End) -> PortFacts:
         """Give the port of this number, a new one if it was not heard of yet."""
@@ -118,6 +120,7 @@ def _bind(found: Structure, end: End, kind: PortKind, number: int | None, vcpu: 
 def _take_call(found: Structure, call: Made) -> None:
     """Take what a call tells that bound a port, or that reached one."""
     found.doms.add(call.dom)
+    found.first.setdefault(call.dom, call.seq)
     args = dict(call.args or ())
     if call.rc != 0 or call.args is None or not (call.out or "port" in args):
         return

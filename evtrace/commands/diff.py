@@ -45,7 +45,7 @@ def diff(
             "--fail-on",
             metavar="WHAT",
             help="Exit 1 on: any, worse, faults, lost, answers, spurious, slower, faster, sends, "
-            "runs, channels; spurious.L3, p99(send→handler) > 1.5x; repeat.",
+            "runs, channels, load; spurious.L3, p99(send→handler) > 1.5x; repeat.",
         ),
     ] = None,
     whole: Annotated[
