@@ -243,19 +243,16 @@ class Trace:
             stock=self._stock() if stock else None,
         )
 
-    def diff(
-        self, other: "Trace", asked: Asked | None = None, xen: tuple[str | None, ...] = (None, None)
-    ) -> Diff:
-        """Compare the trace `other` against this one; what changed, and how sure that is.
+    def diff(self, other: "Trace", asked: Asked | None = None, xen: str | None = None) -> Diff:
+        """Compare the trace `other` against this one: what changed, and how sure that is.
 
-        `xen` names the profiles to replay the two against; without, those of their own versions.
-
-        >>> trace.diff(trace).verdict
-        'no difference beyond noise.'
+        >>> trace.diff(trace).differences
+        []
         """
-        return compare(self._side(xen[0]), other._side(xen[-1]), asked)  # noqa: SLF001  another Trace
+        return compare(self.side(xen), other.side(xen), asked)
 
-    def _side(self, xen: str | None) -> Side:
+    def side(self, xen: str | None = None) -> Side:
+        """Give the trace as one side of a comparison (`evtrace.analysis.diff`)."""
         extent = self.reader.survey.extent
         return Side(
             source=self._source(xen, stock=False),

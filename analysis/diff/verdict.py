@@ -8,7 +8,7 @@ from typing import Final
 
 from evtrace.analysis.diff.compared import Compared, Scale
 from evtrace.analysis.tables import duration
-from evtrace.verdicts import UNPROVOKED_CAUSES
+from evtrace.verdicts import UNPROVOKED_CAUSES, Fate
 
 
 @unique
@@ -129,6 +129,13 @@ def factor(value: float) -> str:
 
 _UNPROVOKED: Final = {f"cause.{cause.value}" for cause in UNPROVOKED_CAUSES}
 
+_NOT_RECEIVED: Final = frozenset(
+    f"fate.{fate.value}"
+    for fate in Fate
+    if fate not in {Fate.DELIVERED, Fate.COALESCED, Fate.XEN_CONSUMER, Fate.UNKNOWN}
+)
+"""Fates of sends that reached nobody."""
+
 _WORDS: Final = {
     "spurious.L3": "of runs found no work (spurious.L3)",
     "upcall": "of upcalls were empty ({})",
@@ -153,7 +160,8 @@ def _of_shares(same: list[Compared]) -> Difference:
     about = _about_share(first.quantity)
     more = [one for one in largest[1:] if _is_news(one, first)]
     texts = [f"{first.part}: {_share(first)}", *(_share(one) for one in more[:2])]
-    worse = first.rises if about is About.SPURIOUS else None
+    judged = about is About.SPURIOUS or first.quantity in _NOT_RECEIVED
+    worse = first.rises if judged else None
     names = tuple(one.quantity for one in largest)
     return Difference(about, first.part, "; ".join(texts), worse, names, first.size)
 
@@ -167,5 +175,7 @@ def _is_news(one: Compared, first: Compared) -> bool:
 def _share(one: Compared) -> str:
     kind, _, name = one.quantity.partition(".")
     words = _WORDS.get(one.quantity) or _WORDS[kind].format(name)
-    low, high = (f"{100 * end:+.0f}" for end in (one.change.low, one.change.high))
+    ends = one.change.low, one.change.high
+    places = 0 if min(map(abs, ends)) >= 0.02 else 2
+    low, high = (f"{100 * end:+.{places}f}" for end in ends)
     return f"{one.a:.1%} → {one.b:.1%} {words}, {low} .. {high} points"

@@ -69,7 +69,7 @@ def diff(
     conditions = [read_condition(text) for text in fail_on or []]
     asked = _asked(maps or [], ignore)
     with open_trace(a, "replaying A") as one, open_trace(b, "replaying B") as other:
-        found = one.diff(other, asked, (xen, xen))
+        found = one.diff(other, asked, xen)
         warn_of_damage(a, one.reader.damage)
         warn_of_damage(b, other.reader.damage)
     failed = failures(found, conditions)

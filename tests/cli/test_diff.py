@@ -9,10 +9,12 @@ import jsonschema
 import pytest
 from typer.testing import CliRunner
 
+from evtrace.analysis.diff.failing import WORDS
 from evtrace.cli import app
 from tests.diff.acceptance import recorded
 from tests.stored_traces import TRACES
 
+PAGE = Path(__file__).parents[2] / "docs" / "diff.md"
 SCHEMA = Path(__file__).parents[2] / "evtrace" / "schemas" / "diff.schema.json"
 FAULTY, FIXED = "emu-fifo-netfront", "emu-fifo-netfront-fixed"
 PINGPONG, LOST = "emu-fifo-pingpong", "emu-fifo-pingpong-lost-send"
@@ -42,6 +44,22 @@ def test_netfront_faulty_and_fixed_in_one_screen():
     assert "76.7% → 0.0% of sends were COALESCED" in found.stdout
     assert len(lines) <= 30
     assert max(map(len, lines)) <= 80
+
+
+def test_the_page_shows_what_is_printed():
+    shown = re.search(r"<!-- example -->\n```\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
+
+    assert shown
+    assert shown[1] == run(FAULTY, FIXED).stdout.rstrip("\n")
+
+
+def test_the_page_names_what_can_be_failed_on():
+    section = PAGE.read_text().partition("## Failing on it")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`([\w.]+)`", section))
+
+    assert named >= WORDS.keys()
+    told = CliRunner().invoke(app, ["diff", "--help"]).stdout
+    assert [word for word in WORDS if word not in told] == []
 
 
 def test_a_lost_event_is_told_first_and_fails():

@@ -23,7 +23,7 @@ def side(tmp_path_factory):
     @cache
     def make(scenario, seed, *parameters):
         path = folder / f"{scenario}-{seed}-{'-'.join(parameters)}.bin"
-        return Trace(recorded(scenario, path, parameters, seed=seed))._side(None)
+        return Trace(recorded(scenario, path, parameters, seed=seed)).side()
 
     return make
 
@@ -65,7 +65,7 @@ def test_a_fault_is_a_difference_from_its_first_time_on(tmp_path):
 def test_one_stage_slower_is_told_with_its_interval(side, tmp_path):
     path = recorded("pingpong", tmp_path / "b.bin", seed=2)
     slower = SlowerTrace(path, "d0:8→d1:8", "pending→upcall")
-    found = compare(side("pingpong", 1), slower._side(None))
+    found = compare(side("pingpong", 1), slower.side())
     (its,) = (one for one in found.differences if one.part == "d0:8→d1:8")
 
     assert finds(found, "d0:8→d1:8", "pending→upcall")
