@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from evtrace.analysis.diff.alignment import Alignment, align
+from evtrace.analysis.diff.aligned import Alignment
+from evtrace.analysis.diff.alignment import align
 from evtrace.analysis.diff.blocks import Sureness
 from evtrace.analysis.diff.compared import IGNORED, Compared
 from evtrace.analysis.diff.faults import faults, rare_kinds

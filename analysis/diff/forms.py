@@ -7,12 +7,13 @@ from math import isfinite
 
 import polars as pl
 
-from evtrace.analysis.diff.alignment import port_name
+from evtrace.analysis.diff.aligned import port_name
 from evtrace.analysis.diff.calls import Made
 from evtrace.analysis.diff.compared import Compared, Scale
 from evtrace.analysis.diff.comparison import Diff
 from evtrace.analysis.diff.failing import Failure
 from evtrace.analysis.diff.heads import head
+from evtrace.analysis.diff.listing import finite, tables
 from evtrace.analysis.diff.operations import FirstDifference, Place, call_text
 from evtrace.analysis.diff.verdict import Difference, factor, stage_of
 from evtrace.analysis.forms.machine import plain, tables_as_markdown
@@ -188,71 +189,8 @@ def _wrapped(text: str, first: str, others: str) -> list[str]:
     )
 
 
-# --- tables ------------------------------------------------------------------------------------
-
-
-def tables(diff: Diff) -> list[Table]:
-    """Give all that was compared, and what only one trace has, as tables."""
-    return [
-        Table("times", "Times", _times(diff), labels=_LABELS, listed=1 << 30),
-        Table("shares", "Shares", _shares(diff), labels=_LABELS, listed=1 << 30),
-        Table("channels", "Channels in one trace only", _channels(diff), listed=1 << 30),
-    ]
-
-
-_LABELS = {"a_ns": "A", "b_ns": "B", "a_share": "A", "b_share": "B", "seen_from": "seen from"}
-
-
 def _table_lines(table: Table) -> list[str]:
     return [] if table.is_empty else [f"{table.title}:", *grid(table)]
-
-
-def _times(diff: Diff) -> pl.DataFrame:
-    rows = [
-        (
-            *(one.part, one.quantity, one.count_a, one.count_b),
-            *(round(one.a), round(one.b)),
-            *(_finite(end) for end in (one.change.value, one.change.low, one.change.high)),
-            *(_finite(one.seen_from), "*" if one.is_told else ""),
-        )
-        for one in diff.compared
-        if one.scale is Scale.TIME
-    ]
-    numbers = dict.fromkeys(("ratio", "low", "high", "seen_from"), pl.Float64)
-    counts = dict.fromkeys(("count_a", "count_b", "a_ns", "b_ns"), pl.Int64)
-    schema = {"channel": pl.String, "time": pl.String, **counts, **numbers, "told": pl.String}
-    return pl.DataFrame(rows, schema, orient="row")
-
-
-def _shares(diff: Diff) -> pl.DataFrame:
-    rows = [
-        (
-            *(one.part, one.quantity, one.count_a, one.count_b, one.a, one.b),
-            *(one.change.value, one.change.low, one.change.high, one.seen_from),
-            "*" if one.is_told else "",
-        )
-        for one in diff.compared
-        if one.scale is Scale.SHARE
-    ]
-    names = "a_share", "b_share", "change_share", "low_share", "high_share", "seen_from_share"
-    counts = dict.fromkeys(("count_a", "count_b"), pl.Int64)
-    numbers = dict.fromkeys(names, pl.Float64)
-    schema = {"channel": pl.String, "share_of": pl.String, **counts, **numbers, "told": pl.String}
-    return pl.DataFrame(rows, schema, orient="row")
-
-
-def _channels(diff: Diff) -> pl.DataFrame:
-    rows = [
-        (one.channel, "B" if one.is_in_b else "A", one.sends, one.runs, "*" if one.is_told else "")
-        for one in diff.channels
-    ]
-    counts = {"sends": pl.Int64, "runs": pl.Int64}
-    schema = {"channel": pl.String, "only_in": pl.String, **counts, "told": pl.String}
-    return pl.DataFrame(rows, schema, orient="row")
-
-
-def _finite(value: float) -> float | None:
-    return value if isfinite(value) else None
 
 
 # --- Markdown ----------------------------------------------------------------------------------
@@ -309,7 +247,7 @@ def as_json(diff: Diff, failed: Sequence[Failure] = ()) -> dict[str, object]:
                 "to": change.end,
                 "sends_a": change.count_a,
                 "sends_b": change.count_b,
-                "rate_ratio": _finite(change.times),
+                "rate_ratio": finite(change.times),
             }
             for change in diff.load
         ],
@@ -337,7 +275,7 @@ def _difference_as_json(one: Difference) -> dict[str, object]:
         "sentence": one.sentence,
         "worse": one.is_worse,
         "quantities": list(one.quantities),
-        "ratios": {name: _finite(value) for name, value in one.ratios.items()},
+        "ratios": {name: finite(value) for name, value in one.ratios.items()},
     }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from evtrace.analysis.diff.alignment import Alignment, port_name
+from evtrace.analysis.diff.aligned import Alignment, port_name
 from evtrace.analysis.diff.latencies import refusal
 from evtrace.analysis.diff.side import Side
 from evtrace.analysis.sentence import count_of

@@ -12,7 +12,7 @@ from typing import Final
 import polars as pl
 
 from evtrace.analysis.checks.parts import ARROW
-from evtrace.analysis.diff.alignment import Alignment
+from evtrace.analysis.diff.aligned import Alignment
 from evtrace.analysis.diff.compared import FEWEST, Compared, Scale
 from evtrace.analysis.diff.pools import is_pool
 from evtrace.analysis.diff.side import Side

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from evtrace.analysis.diff.alignment import OF_B, Alignment, port_name
+from evtrace.analysis.diff.aligned import OF_B, Alignment, port_name
 from evtrace.analysis.diff.shares import Channels
 from evtrace.analysis.diff.verdict import About, Difference
 from evtrace.analysis.sentence import count_of

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import zip_longest
 from typing import Final
 
-from evtrace.analysis.diff.alignment import Alignment
+from evtrace.analysis.diff.aligned import Alignment
 from evtrace.analysis.diff.calls import Made, op_name
 from evtrace.xen.abi import EvtchnOp
 

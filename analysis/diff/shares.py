@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from evtrace.analysis.columns import NO_WORK
-from evtrace.analysis.diff.alignment import Alignment
+from evtrace.analysis.diff.aligned import Alignment
 from evtrace.analysis.diff.blocks import Spread, Sureness, spread_of
 from evtrace.analysis.diff.compared import FEWEST, Pair, Scale
 from evtrace.analysis.diff.intervals import Interval, share_interval
