@@ -66,4 +66,5 @@ def _channels(diff: Diff) -> pl.DataFrame:
 
 
 def finite(value: float) -> float | None:
+    """Give a number for JSON, which has no infinite ones."""
     return value if isfinite(value) else None

@@ -78,7 +78,7 @@ class PortPairs:
                     self._pair_alike(groups_a[key], groups_b[key])
 
     def _pair_alike(self, one: list[PortFacts], other: list[PortFacts]) -> None:
-        """Pair ports that are bound alike: in order of binding, else as their traffic agrees best."""
+        """Pair ports bound alike: in order of binding, else as their traffic agrees best."""
         one = [facts for facts in one if facts.end not in self._taken]
         other = [facts for facts in other if facts.end not in self._found.ports]
         if all(facts.bound is not None for facts in (*one, *other)):
