@@ -8,11 +8,11 @@ from evtrace.analysis.diff.alignment import align
 from evtrace.analysis.diff.blocks import Sureness
 from evtrace.analysis.diff.compared import IGNORED, Compared
 from evtrace.analysis.diff.faults import faults, rare_kinds
-from evtrace.analysis.diff.heads import limits, remarks
+from evtrace.analysis.diff.heads import limits, remarks, tell_alike
 from evtrace.analysis.diff.latencies import latency_pairs
 from evtrace.analysis.diff.load import LoadChange, load_changes, may_be_of_load
 from evtrace.analysis.diff.mapping import Mapping
-from evtrace.analysis.diff.missing import OneSided, from_channels, one_sided
+from evtrace.analysis.diff.missing import OneSided, from_channels, one_sided, standstill
 from evtrace.analysis.diff.operations import Walked, walk
 from evtrace.analysis.diff.shares import share_pairs, verdicts
 from evtrace.analysis.diff.side import Side
@@ -86,10 +86,11 @@ def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
     of_load = [one for one in compared if may_be_of_load(one, changes)]
     walked = walk(a.told.calls, b.told.calls, alignment)
     found = [
+        *(standstill(a, b) if tell_alike(a, b) else ()),
         *faults(a, b),
         *_answers(walked),
         *from_comparisons([one for one in compared if not may_be_of_load(one, changes)]),
-        *(from_channels(channels) if _both_told(a, b) else ()),
+        *(from_channels(channels) if tell_alike(a, b) else ()),
     ]
     limited = bool(limits(a, b))
     return Diff(
@@ -107,11 +108,6 @@ def compare(a: Side, b: Side, asked: Asked | None = None) -> Diff:
         rare=[] if limited else rare_kinds(a, b, {n for one in found for n in one.quantities}),
         walked=walked,
     )
-
-
-def _both_told(a: Side, b: Side) -> bool:
-    """Whether both captures tell of runs and sends at all."""
-    return all(side.source.results.runs or side.source.results.sends for side in (a, b))
 
 
 def _answers(walked: Walked) -> Iterator[Difference]:

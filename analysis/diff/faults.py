@@ -60,10 +60,15 @@ def faults(a: Side, b: Side) -> Iterator[Difference]:
     """Tell what faults only one trace has, or one has many more of."""
     one, other = _faults_of(a), _faults_of(b)
     sizes = _operations(a), _operations(b)
-    for quantity in sorted(one.keys() | other.keys()):
+    for quantity in sorted(one.keys() | other.keys(), key=_rank):
         was, is_ = one.get(quantity, Seen()), other.get(quantity, Seen())
         if not was.count or not is_.count or _far_apart((was.count, is_.count), sizes):
             yield _difference(quantity, was, is_)
+
+
+def _rank(quantity: str) -> tuple[int, str]:
+    """Order findings, which say whose doing it is, before what they rest on."""
+    return {"finding": 0, "divergences": 1}.get(quantity.partition(".")[0], 2), quantity
 
 
 def _operations(side: Side) -> int:

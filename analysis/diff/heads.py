@@ -61,6 +61,12 @@ def _unlike(a: Side, b: Side) -> Iterator[str]:
             yield f"d{dom} is {types[0][dom].name} → {types[1][dom].name}"
 
 
+def tell_alike(a: Side, b: Side) -> bool:
+    """Whether both captures hold the same records, so that what one lacks did not happen."""
+    damaged = a.damaged or b.damaged
+    return not damaged and not list(_captures(a, b))
+
+
 def _captures(a: Side, b: Side) -> Iterator[str]:
     """Say which records only one capture has: what needs them cannot be compared."""
     one, other = (RecordClass(side.source.coverage.classes()) & _NEEDED for side in (a, b))

@@ -1,12 +1,14 @@
-"""Channels that only one of the traces has."""
+"""What only one of the traces has: channels, or anything at all."""
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from evtrace.analysis.diff.aligned import OF_B, Alignment, port_name
 from evtrace.analysis.diff.shares import Channels
+from evtrace.analysis.diff.side import Side
 from evtrace.analysis.diff.verdict import About, Difference
 from evtrace.analysis.sentence import count_of
 
@@ -64,3 +66,19 @@ def from_channels(found: list[OneSided]) -> Iterator[Difference]:
             yield Difference(
                 About.CHANNELS, one.channel, f"only in {side}: {one.text}", None, (), size
             )
+
+
+_HARDLY: Final = 0.1
+_MUCH: Final = 50
+"""Sends and runs of a trace beside which a tenth of them is hardly anything."""
+
+
+def standstill(a: Side, b: Side) -> Iterator[Difference]:
+    """Tell that hardly anything happens in one of the traces: it hangs, or was cut short."""
+    counts = [(len(side.source.results.sends), len(side.source.results.runs)) for side in (a, b)]
+    one, other = map(sum, counts)
+    if min(one, other) < _HARDLY * max(one, other) and max(one, other) >= _MUCH:
+        texts = [f"{count_of(sends, 'send')} and {count_of(runs, 'run')}" for sends, runs in counts]
+        side = "B" if other < one else "A"
+        text = f"hardly anything happens in {side}: {texts[0]} in A, {texts[1]} in B"
+        yield Difference(About.FAULTS, "trace", text, other < one, ("runs", "sends"), inf)

@@ -88,6 +88,14 @@ def test_the_warp_slows_its_stage_and_no_other(tmp_path):
     assert its["cycles_after"].sum() == pytest.approx(int(its["cycles"].sum()) * 1.2, rel=0.01)
 
 
+def test_a_standstill_is_a_difference(side, tmp_path):
+    hung = record("netfront", tmp_path / "b.bin", faults=["lost-upcall"])
+    found = compare(side("netfront", 1), hung.side())
+
+    assert found.differences[0].sentence.startswith("hardly anything happens in B: ")
+    assert found.differences[0].is_worse
+
+
 def answered(side, place, rc):
     calls = list(side.told.calls)
     calls[place] = replace(calls[place], rc=rc, out=())
