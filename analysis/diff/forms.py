@@ -97,7 +97,7 @@ def notes(diff: Diff) -> Iterator[str]:
         what = f"{count_of(len(times), 'time')} and {count_of(len(shares), 'share')}"
         yield (
             f"Compared: {what} of {count_of(channels, 'channel')}, all intervals together 95 % "
-            f"sure; a change below {diff.ignored:.3%} is not told.".replace(".000%", " %")
+            f"sure; a change below {100 * diff.ignored:g} % is not told."
         )
     seen = list(_seen_from(times))
     if seen:

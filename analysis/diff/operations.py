@@ -147,7 +147,10 @@ def _answer(made: Made, alignment: Alignment | None = None) -> Hashable:
 def _answers(
     a: Sequence[Made], b: Sequence[Made], key_b: Callable[[Made], Key]
 ) -> Iterator[FirstDifference]:
-    """Find calls that A makes, too, and that are answered as such a call never is in A."""
+    """Find calls that A makes, too, and that are answered as such a call never is in A.
+
+    An answer that other calls of the kind get in A is new only where none of the call's is A's.
+    """
     one, other = _by_key(a, _key), _by_key(b, key_b)
     of_kind = defaultdict(set)
     for made in a:
@@ -156,26 +159,13 @@ def _answers(
     for key, its in other.items():
         if key not in one:
             continue
-        known = {a[place].rc for place in one[key]}
-        new = [place for place in its if _is_new(b[place].rc, known, of_kind[key[:2]], its, b)]
-        if not new or None in known or (key[:2], b[new[0]].rc) in told:
+        was, is_ = ({calls[at].rc for at in at_} for calls, at_ in ((a, one[key]), (b, its)))
+        new = is_ - was - {None} - (of_kind[key[:2]] if was & is_ else set())
+        turn = next((turn for turn, at in enumerate(its) if b[at].rc in new), None)
+        if turn is None or None in was or (key[:2], b[its[turn]].rc) in told:
             continue
-        told.add((key[:2], b[new[0]].rc))
-        place_a = one[key][min(its.index(new[0]), len(one[key]) - 1)]
-        yield _differ(a, place_a, b, new[0])
-
-
-def _is_new(
-    rc: int | None,
-    known: set[int | None],
-    of_kind: set[int | None],
-    its: Sequence[int],
-    b: Sequence[Made],
-) -> bool:
-    """Whether no such call of A has the answer, or none of B's has one of A's."""
-    if rc is None or rc in known:
-        return False
-    return rc not in of_kind or not known & {b[place].rc for place in its}
+        told.add((key[:2], b[its[turn]].rc))
+        yield _differ(a, one[key][min(turn, len(one[key]) - 1)], b, its[turn])
 
 
 def _by_key(calls: Sequence[Made], key: Callable[[Made], Key]) -> dict[Key, list[int]]:
