@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Final
 
+from evtrace.analysis.diff.compared import FEWEST
 from evtrace.analysis.diff.side import Side
 from evtrace.analysis.diff.verdict import About, Difference
 from evtrace.analysis.sentence import count_of
@@ -140,7 +141,8 @@ def rare_kinds(a: Side, b: Side, told: set[str]) -> list[str]:
     """Name the verdicts that only one trace has, too few to be more than chance."""
     one, other = (Counter(name for name, *_ in _verdicts(side)) for side in (a, b))
     unknown = {f"cause.{Cause.UNKNOWN.value}", f"fate.{Fate.UNKNOWN.value}"}
-    names = sorted((one.keys() ^ other.keys()) - told - FAULTY.keys() - unknown)
+    rare = {name for name in one.keys() ^ other.keys() if one[name] + other[name] < FEWEST}
+    names = sorted(rare - told - FAULTY.keys() - unknown)
     texts = [
         f"{name.partition('.')[2]} ({one[name]:,} in A, {other[name]:,} in B)" for name in names
     ]

@@ -107,7 +107,7 @@ def notes(diff: Diff) -> Iterator[str]:
         if others:
             more = f" and {len(others) - _CHANNELS} more" if len(others) > _CHANNELS else ""
             texts = ", ".join(one.text for one in others[:_CHANNELS])
-            yield f"Nothing happens in {name} on {texts}{more}; that may be chance."
+            yield f"Nothing happens in {name} on {texts}{more}: no difference by itself."
     if diff.rare:
         yield f"Too rare to tell: {', '.join(diff.rare)}."
 
