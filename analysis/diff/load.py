@@ -64,10 +64,12 @@ def _counts(side: Side, in_a: Callable[[str], str]) -> dict[tuple[str, str], int
 def may_be_of_load(one: Compared, changes: Sequence[LoadChange]) -> bool:
     """Whether a change goes along with that of the load of its domain.
 
-    Channels that are put together are a mixture, which another load mixes otherwise.
+    Channels that are put together are a mixture, which another load anywhere mixes otherwise.
     """
+    if is_pool(one.part):
+        return bool(changes)
     dom = one.part.rpartition(ARROW)[2].partition(":")[0].partition(" ")[0]
     near = [change for change in changes if dom in {change.start, change.end}]
-    if one.scale is Scale.SHARE or is_pool(one.part):
+    if one.scale is Scale.SHARE:
         return bool(near)
     return any(change.rises == one.rises for change in near)
