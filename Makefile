@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick consistency lab lab-quick lint format lock bench picture traces clean
+.PHONY: help demo test test-quick consistency differences lab lab-quick lint format lock bench picture traces clean
 
 help: ## what you can make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ test-quick: $(READY) ## the tests that take seconds
 
 consistency: $(READY) ## verdicts against the emulator's truth: every scenario, 20 seeds each
 	$(BIN)/python -m tests.emulator.consistency
+
+differences: $(READY) ## evtrace diff: pairs of seeds, and a stage slowed down by a fifth; 100 of each scenario
+	$(BIN)/python -m tests.diff.acceptance
 
 lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md): all experiments, a quarter of an hour
 	@sh tests/lab/tools.sh

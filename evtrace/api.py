@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Self
 import polars as pl
 
 from evtrace.analysis.contents import Source
+from evtrace.analysis.diff.comparison import Asked, Diff, compare
+from evtrace.analysis.diff.side import Side
 from evtrace.analysis.latency import (
     LATENCY_TABLE,
     latency_table,
@@ -226,8 +228,11 @@ class Trace:
         >>> trace.report().verdict
         "5 runs of 3 ports; 1 was provoked by nobody: d0:29, Xen's conservative event at bind."
         """
+        return make_report(self._source(xen, stock=stock or self.level < "C2"), wanted)
+
+    def _source(self, xen: str | None, *, stock: bool) -> Source:
         extent = self.reader.survey.extent
-        source = Source(
+        return Source(
             title=self.reader.name,
             profile=self.profile(xen).name,
             facts=self.facts,
@@ -235,9 +240,26 @@ class Trace:
             results=self.replay(xen),
             frames=self.batches,
             end_tsc=extent[1] if extent else 0,
-            stock=self._stock() if stock or self.level < "C2" else None,
+            stock=self._stock() if stock else None,
         )
-        return make_report(source, wanted)
+
+    def diff(self, other: "Trace", asked: Asked | None = None, xen: str | None = None) -> Diff:
+        """Compare the trace `other` against this one: what changed, and how sure that is.
+
+        >>> trace.diff(trace).differences
+        []
+        """
+        return compare(self.side(xen), other.side(xen), asked)
+
+    def side(self, xen: str | None = None) -> Side:
+        """Give the trace as one side of a comparison (`evtrace.analysis.diff`)."""
+        extent = self.reader.survey.extent
+        return Side(
+            source=self._source(xen, stock=False),
+            rows=self.rows,
+            start_tsc=extent[0] if extent else 0,
+            damaged=bool(self.reader.damage),
+        )
 
     def _stock(self) -> StockReport:
         return analyse_stock(annotated(self.reader), self.reader.survey, self.hz)

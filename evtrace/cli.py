@@ -15,6 +15,7 @@ from evtrace.commands.check import check
 from evtrace.commands.conform import conform
 from evtrace.commands.convert import convert
 from evtrace.commands.cut import cut
+from evtrace.commands.diff import diff
 from evtrace.commands.doctor import doctor
 from evtrace.commands.dump import dump
 from evtrace.commands.explain import explain
@@ -89,6 +90,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "explain": explain,
     "doctor": doctor,
     "check": check,
+    "diff": diff,
     "minimise": minimise,
     "conform": conform,
 }
