@@ -7,27 +7,16 @@ DOMU_FILES=/tmp/files DOMU_MEMORY=640 domu_start u1 pv $form
 domu_run u1 'export PYTHONPATH=/tree:/deps PATH=/bin:/usr/bin'
 domu_run u1 'python3 -m evtrace record --guest -o /tmp/ftrace.txt > /tmp/setup.log 2>&1 & recorder=$!'
 exercise self 20 > /out/dom0.quiet.txt
-evtrace record --host --keep --timing emulated-cpu -o /out/trace.bin &
-recorder=$!
 domu_run u1 'until [ "$(cat /sys/kernel/tracing/instances/*/tracing_on 2>&1)" = 1 ]; do kill -0 $recorder || { cat /tmp/setup.log; break; }; sleep 0.2; done; kill -0 $recorder' 120
-until recording; do
-    sleep 0.2
-    kill -0 $recorder
-done
-sleep 1
+start_recorder
 
 say "dom0 with itself"
-exercise self 20 > /out/dom0.self.txt
-exercise churn 20 > /out/dom0.churn.txt
-exercise wrong > /out/dom0.wrong.txt
-exercise storm 1000 > /out/dom0.storm.txt
+work_dom0
 say "with the domU"
 ping_pong u1 20
 domu_run u1 'exercise self 5 > /tmp/self.txt'
 
-sleep 1
-kill -TERM $recorder
-while recording; do sleep 0.2; done
+stop_recorder
 domu_run u1 'kill $recorder; wait $recorder' 120
 domu_run u1 '(cd /sys/kernel/tracing; cat kprobe_events; ls instances) > /tmp/left.txt'
 for name in ftrace.txt setup.log self.txt serve.txt left.txt; do domu_get u1 /tmp/$name /out/u1.$name; done

@@ -14,28 +14,17 @@ for name in u1 u2; do
     domu_run $name 'until grep -q recording /tmp/setup.log; do sleep 0.2; done'
 done
 exercise self 20 > /out/dom0.quiet.txt
-evtrace record --host --keep --timing emulated-cpu -o /out/trace.bin &
-recorder=$!
-until recording; do
-    sleep 0.2
-    kill -0 $recorder
-done
-sleep 1
+start_recorder
 
 say "dom0 with itself"
-exercise self 20 > /out/dom0.self.txt
-exercise churn 20 > /out/dom0.churn.txt
-exercise wrong > /out/dom0.wrong.txt
-exercise storm 1000 > /out/dom0.storm.txt
+work_dom0
 say "with domUs"
 for name in u1 u2; do
     ping_pong $name 20
     domu_run $name 'exercise self 5 > /tmp/self.txt'
 done
 
-sleep 1
-kill -TERM $recorder
-while recording; do sleep 0.2; done
+stop_recorder
 for name in u1 u2; do
     domu_run $name 'kill $recorder; wait $recorder' 120
     domu_get $name /tmp/ftrace.txt /out/$name.ftrace.txt

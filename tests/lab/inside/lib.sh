@@ -99,6 +99,32 @@ python_files() {
         sed -n 's/.*\s\(\/\S*\) (.*/\1/p' | sort -u | xargs cp -L --parents -t "$1"
 }
 
+# work_dom0: dom0 works channels with itself; steps go to /out/dom0.NAME.txt
+work_dom0() {
+    exercise self 20 > /out/dom0.self.txt
+    exercise churn 20 > /out/dom0.churn.txt
+    exercise wrong > /out/dom0.wrong.txt
+    exercise storm 1000 > /out/dom0.storm.txt
+}
+
+# start_recorder: `record --host` in the background, as $recorder; returns when it records
+start_recorder() {
+    evtrace record --host --keep --timing emulated-cpu -o /out/trace.bin &
+    recorder=$!
+    until recording; do
+        sleep 0.2
+        kill -0 $recorder
+    done
+    sleep 1
+}
+
+# stop_recorder: has it stop; its trace is there when `wait $recorder` returns
+stop_recorder() {
+    sleep 1
+    kill -TERM $recorder
+    while recording; do sleep 0.2; done
+}
+
 domu_stop() { xl destroy "$1"; }
 
 # recording: whether a recorder is at work in dom0
