@@ -1,6 +1,7 @@
-"""Operations left of a minimised trace: a line each, to be read and to be pasted in a mail."""
+"""Operations left of a minimised trace, in words."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from evtrace.analysis.interleaving.steps import call_text, result_text, virq_name
 from evtrace.replay.minimise.units import Sort, Unit
@@ -10,17 +11,28 @@ from evtrace.tracefile.family import ChannelBits
 from evtrace.xen.abi import PortState
 
 
-def channel_lines(units: Iterable[Unit]) -> Iterator[str]:
+class Operation(NamedTuple):
+    """One operation, in words, with the verdicts on it."""
+
+    tsc: int
+    dom: int
+    vcpu: int
+    text: str
+    verdicts: tuple[str, ...]
+    """Causes of runs and fates of sends."""
+    is_kept: bool
+    """It is what is to be shown, or has it."""
+    is_inner: bool
+    """It happens in the upcall above it."""
+
+
+def open_before(units: Iterable[Unit]) -> list[str]:
     """Say how the ports stand that the operations are about and do not open."""
     kept = list(units)
     used = {channel for unit in kept if unit.sort.is_operation for channel in unit.channels}
     rows = [row for unit in kept if unit.sort is Sort.STATE for row in unit.rows]
     rows = [row for row in rows if row.kind == Kind.CHANNEL]
-    shown = [row for row in rows if (row.dom or 0, row.port or 0) in used]
-    if shown:
-        yield "Open before:"
-        yield from map(_channel, shown)
-        yield ""
+    return [_channel(row) for row in rows if (row.dom or 0, row.port or 0) in used]
 
 
 def _channel(row: Row) -> str:
@@ -34,34 +46,47 @@ def _channel(row: Row) -> str:
     }.get(state, "")
     said = ", pending" if ChannelBits.PENDING in bits else ""
     said += ", masked" if ChannelBits.MASKED in bits else ""
-    return f"  d{row.dom}:{row.port} v{row.vcpu} {state.name.lower()}{to}{said}"
+    return f"d{row.dom}:{row.port} v{row.vcpu} {state.name.lower()}{to}{said}"
 
 
-def operation_lines(units: Iterable[Unit], whole: Results, kept: int) -> Iterator[str]:
-    """Say what is done, in order, with the verdicts; `kept` is the `seq` of what is shown."""
+def list_operations(units: Iterable[Unit], whole: Results, kept: int) -> list[Operation]:
+    """Say what is done, in order; `kept` is the `seq` of what is shown."""
     verdicts = {run.seq: str(run.cause) for run in whole.runs}
     verdicts |= {send.seq: str(send.fate) for send in whole.sends}
-    lines = [(unit, _told(unit)) for unit in units]
-    width = max((len(text) for _, text in lines), default=0)
+    return [
+        Operation(
+            unit.rows[0].tsc_lo,
+            unit.dom,
+            unit.vcpu,
+            _told(unit),
+            tuple(verdicts[row.seq] for row in unit.rows if row.seq in verdicts),
+            is_kept=any(row.seq == kept for row in unit.rows),
+            is_inner=unit.sort is Sort.RUN,
+        )
+        for unit in units
+    ]
+
+
+def operation_lines(operations: Sequence[Operation]) -> Iterator[str]:
+    """Give a line each, to be read and to be pasted in a mail."""
+    texts = ["  " * one.is_inner + one.text for one in operations]
+    width = max(map(len, texts), default=0)
     yield f"{'TSC':>15} {'vCPU':<6} operation"
-    for unit, text in lines:
-        said = [verdicts[row.seq] for row in unit.rows if row.seq in verdicts]
-        said += ["<-- kept"] if any(row.seq == kept for row in unit.rows) else []
-        where = f"d{unit.dom}v{unit.vcpu}"
-        line = f"{unit.rows[0].tsc_lo:>15} {where:<6} {text:<{width}}"
-        yield f"{line}  {' '.join(said)}".rstrip()
+    for one, text in zip(operations, texts, strict=True):
+        said = [*one.verdicts, *(["<-- kept"] if one.is_kept else [])]
+        where = f"d{one.dom}v{one.vcpu}"
+        yield f"{one.tsc:>15} {where:<6} {text:<{width}}  {' '.join(said)}".rstrip()
 
 
 def _told(unit: Unit) -> str:
     if unit.sort is Sort.UPCALL:
         return "upcall"
     told = [text for row in unit.rows if (text := _step(row))]
-    indent = "  " if unit.sort is Sort.RUN else ""
     if unit.call is not None and unit.call.exit is not None:
         ended = unit.call.exit
         result = result_text(ended.op or 0, ended.rc, ended.words)
         told.append(result) if result else None
-    return indent + _joined(told)
+    return _joined(told)
 
 
 def _joined(told: list[str]) -> str:

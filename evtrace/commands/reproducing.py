@@ -1,6 +1,6 @@
 """Whether the scenario of a minimised trace shows the same on the emulator, with which fault."""
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,15 +8,34 @@ from evtrace.errors import UsageError
 from evtrace.tracefile.partial import PartialFile
 
 if TYPE_CHECKING:
-    from evtrace.commands.minimise import Found
+    from evtrace.commands.minimising import Found
     from evtrace.replay.minimise.scenario import Scenario
     from evtrace.script import Script
 
 
-def reproduce(found: "Found", name: str, path: Path, folder: Path, *, force: bool) -> Iterator[str]:
-    """Write the scenario; say whether the emulator shows what `name` calls, on the same port.
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """A scenario, and what became of it on the emulator."""
 
-    `folder` is for recordings.
+    path: Path
+    steps: int
+    is_shown: bool
+    fault: str
+    """With which fault alone it is shown; empty: with none."""
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        shown = "the emulator shows it" if self.is_shown else "the emulator does not show it"
+        only = f" with the fault {self.fault}, not without" if self.fault else ""
+        return f"{self.path}: {self.steps} steps; {shown}{only}"
+
+
+def reproduce(
+    found: "Found", name: str, path: Path, folder: Path, *, force: bool
+) -> Reproduction | None:
+    """Write the scenario; find out if the emulator shows what `name` calls, on the same port.
+
+    `folder` is for recordings. None, and nothing is written, if no guest does anything.
     """
     from evtrace.replay.minimise.scenario import make_scenario  # noqa: PLC0415
 
@@ -24,8 +43,7 @@ def reproduce(found: "Found", name: str, path: Path, folder: Path, *, force: boo
     about = f"{found.fact.sentence} ({found.of_trace})"
     made = make_scenario(found.minimal.units, trace.facts, found.fact, about)
     if made is None:
-        yield "No scenario: nothing is left that a guest does."
-        return
+        return None
     fault = _find_fault(found, name, made, folder)
     script = made.with_fault(fault) if fault else made.script
     options = f"--scenario {path}" + (f" --xen {found.whole.xen}" if found.whole.xen else "")
@@ -36,13 +54,7 @@ def reproduce(found: "Found", name: str, path: Path, folder: Path, *, force: boo
     target = PartialFile(path, force=force)
     with target, target.open() as file:
         file.write(script.toml(comments).encode())
-    steps = f"{path}: {len(script.steps)} steps; "
-    if fault:
-        yield f"{steps}the emulator shows it with the fault {fault}, not without"
-    elif fault is not None:
-        yield f"{steps}the emulator shows it"
-    else:
-        yield f"{steps}the emulator does not show it"
+    return Reproduction(path, len(script.steps), fault is not None, fault or "")
 
 
 def _find_fault(found: "Found", name: str, made: "Scenario", folder: Path) -> str | None:

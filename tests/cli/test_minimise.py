@@ -1,21 +1,24 @@
 """`evtrace minimise`: what it prints, what it writes, and how it ends."""
 
+import json
 import os
 import re
 import signal
 from contextlib import contextmanager
 from pathlib import Path
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
 from evtrace.api import Trace
 from evtrace.cli import app
-from evtrace.commands import minimise as command
+from evtrace.commands import minimising
 from evtrace.errors import ExitCode
 from evtrace.verdicts import Fate, FindingCode
 
 TRACES = Path(__file__).parents[2] / "traces"
+SCHEMA = Path(__file__).parents[2] / "evtrace/schemas/minimise.schema.json"
 LOST = TRACES / "emu-fifo-pingpong-lost-send.bin.zst"
 
 
@@ -42,6 +45,20 @@ def test_a_lost_send_comes_down_to_six_operations(lost):
     ]
     assert lines[9].endswith("LOST <-- kept")
     assert lines[-1].endswith("the emulator shows it with the fault lost-send, not without")
+
+
+def test_the_same_as_json(tmp_path):
+    small = tmp_path / "small.bin"
+    done = run("minimise", LOST, "--keep", "fate=LOST", "-o", small, "--format", "json")
+    told = json.loads(done.stdout)
+
+    jsonschema.validate(told, json.loads(SCHEMA.read_text()))
+    assert ["alloc_unbound", "bind_interdomain", "unmask", "upcall", "unlink", "send"] == [
+        re.split(r"[ (]", one["text"])[0] for one in told["operations"]
+    ]
+    assert [False] * 5 + [True] == [one["is_kept"] for one in told["operations"]]
+    assert {"name": "fate.LOST", "seq": told["kept"]["seq"]}.items() <= told["kept"].items()
+    assert (True, "lost-send") == (told["scenario"]["is_shown"], told["scenario"]["fault"])
 
 
 def test_the_trace_it_writes_shows_the_same_and_nothing_else(lost):
@@ -155,7 +172,7 @@ def interrupted_after(monkeypatch, reports):
 
         yield progress
 
-    monkeypatch.setattr(command, "progress_bar", bar)
+    monkeypatch.setattr(minimising, "progress_bar", bar)
 
 
 def test_ctrl_c_writes_the_best_so_far(monkeypatch, tmp_path):

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from evtrace.api import Trace, record
-from evtrace.commands.minimise import Watch, Whole, replay_whole, search
+from evtrace.commands.minimising import Watch, Whole, replay_whole, search
 from evtrace.replay.follow import Follow
 from evtrace.replay.minimise.ddmin import reduce_set
 from evtrace.replay.minimise.needs import Ties
