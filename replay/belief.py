@@ -353,11 +353,11 @@ class Belief:
         """Give the port that the call opened, if it opened one."""
         if call.op not in ALLOCATING or answer.ret < 0 or not answer.out:
             return []
-        owner = self._owner(call)
+        owner = self.owner(call)
         self._assumed.discard((owner, answer.out[0]))
         return [(owner, answer.out[0])]
 
-    def _owner(self, call: Call) -> int:
+    def owner(self, call: Call) -> int:
         """Give the domain in whose table an allocating call opens a port."""
         return self.target(call) if call.op == EvtchnOp.ALLOC_UNBOUND else call.dom
 
@@ -369,7 +369,7 @@ class Belief:
         """After a divergence, go on from what Xen really answered, as far as it tells."""
         if call.op not in ALLOCATING or call.rc is None:
             return
-        owner = self._owner(call)
+        owner = self.owner(call)
         domain = self.domain(owner)
         opened = domain.port(answer.out[0]) if answer.ret >= 0 and answer.out else None
         if opened is not None:
@@ -403,7 +403,7 @@ class Belief:
 
     def _adopt_lower_ports(self, call: Call) -> str:
         """Xen gives the lowest free port, so all below the one it gave are in use."""
-        owner = self._owner(call)
+        owner = self.owner(call)
         if owner in self._complete or call.rc is None:
             return ""
         if call.rc < 0:
@@ -428,7 +428,7 @@ class Belief:
         A port that was closed and is still on a queue is not given out, and only records of the
         guest's queues tell when it is off.
         """
-        domain = self.domain(self._owner(call))
+        domain = self.domain(self.owner(call))
         if domain.fifo is None or call.rc is None or call.rc < 0 or not call.outputs:
             return ""
         given, read = call.outputs[0], domain.memory.read
