@@ -22,6 +22,8 @@ class Shift(NamedTuple):
     """A pCPU, as is `behind`."""
     behind: int
     cycles: int
+    seq: int
+    """The record that would be in another place."""
     is_race: bool = False
     """Nothing but the outcome of a race shows it."""
 
@@ -75,7 +77,7 @@ class Races:
         change = self._changed.get(channel)
         if change is None or change.lo > tsc:
             return []
-        return _shifts(row, change.enter, tsc - change.hi)
+        return _shifts(row, change.enter, tsc - change.hi, change.enter.seq)
 
     def of_number(self, channel: Channel) -> list[Shift]:
         """Give what would put a send on the other side of the port's last close."""
@@ -83,11 +85,12 @@ class Races:
         if closing is None:
             return []
         own, before, after = closing.call, closing.sent_before, closing.sent_after
-        found = _shifts(own.enter, before.enter, own.lo - before.hi) if before else []
-        return found + (_shifts(after.enter, own.enter, after.lo - own.hi) if after else [])
+        seq = own.enter.seq
+        found = _shifts(own.enter, before.enter, own.lo - before.hi, seq) if before else []
+        return found + (_shifts(after.enter, own.enter, after.lo - own.hi, seq) if after else [])
 
 
-def _shifts(ahead: Row, behind: Row, cycles: int) -> list[Shift]:
+def _shifts(ahead: Row, behind: Row, cycles: int, seq: int) -> list[Shift]:
     if ahead.pcpu is None or behind.pcpu is None:
         return []
-    return [Shift(ahead.pcpu, behind.pcpu, max(0, cycles), is_race=True)]
+    return [Shift(ahead.pcpu, behind.pcpu, max(0, cycles), seq, is_race=True)]

@@ -86,7 +86,7 @@ class Suspicions:
         `sent_astray` knows of a lost event that a run of this (port, seq) can be.
         """
         found = [kept for kept in self._kept if kept.possible()]
-        if len(_apart(found)) == 1:
+        if _count_apart(found) == 1:
             found = [kept for kept in found if any(map(kept.was_so, kept.possible()))]
             found = [kept for kept in found if not kept.is_run_by(sent_astray)]
         return found[0].row if found else None
@@ -144,7 +144,7 @@ class Suspicions:
         own, other = kept.row.pcpu, self._pcpus.get((part.dom, part.vcpu))
         if own is not None and other is not None:
             pair = (other, own) if came_later else (own, other)
-            kept.shifts.append(Shift(*pair, cycles))
+            kept.shifts.append(Shift(*pair, cycles, part.seq))
 
     # --- calls ------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class Suspicions:
         for kept in self._kept:
             gap = call.lo - kept.tsc
             if kept.row.pcpu is not None and gap < FAR_CYCLES and self._explains(call, kept):
-                kept.shifts.append(Shift(pcpu, kept.row.pcpu, gap))
+                kept.shifts.append(Shift(pcpu, kept.row.pcpu, gap, call.enter.seq))
 
     def _explains(self, call: Call, kept: _Suspicion) -> bool:
         """Tell whether something would be explained by a later call, had it come first."""
@@ -181,16 +181,13 @@ class Suspicions:
         return False
 
 
-def _apart(kept: list[_Suspicion]) -> list[_Suspicion]:
-    """Leave out those that something before them would explain by the same shift."""
-    seen: set[Shift] = set()
-    found = []
+def _count_apart(kept: list[_Suspicion]) -> int:
+    """Count those for which there is a record of its own that would be in another place."""
+    taken: set[int] = set()
     for one in kept:
-        shifts = set(one.possible())
-        if not shifts & seen:
-            found.append(one)
-        seen |= shifts
-    return found
+        free = [shift.seq for shift in one.possible() if shift.seq not in taken]
+        taken.update(free[:1])
+    return len(taken)
 
 
 def _differs_by_port(call: Call, predicted: Answer) -> bool:

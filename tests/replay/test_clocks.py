@@ -114,6 +114,45 @@ def test_a_send_that_came_while_the_guest_cleared_the_bit_counts_from_there():
     assert script.blames_clocks()
 
 
+@pytest.mark.parametrize(("twice", "clocks"), [(False, False), (True, True)])
+def test_sends_that_just_missed_a_close_show_in_the_next_port_s_number(twice, clocks):
+    """Each is taken to be dropped, and Xen gives the port's number to nobody."""
+    script = Host()
+
+    def close_and_open(at, port, instead):
+        script.call(at, at + 100, EvtchnOp.CLOSE, port)
+        script.send(at + 5_000, at + 5_100, port, dom=1)
+        script.call(at + 90_000, at + 90_100, EvtchnOp.ALLOC_UNBOUND, 0, 1, out=(instead,))
+
+    close_and_open(LATER, 1, instead=3)
+    if twice:
+        script.call(2 * LATER, 2 * LATER + 100, EvtchnOp.ALLOC_UNBOUND, 0, 1, out=(1,))
+        close_and_open(3 * LATER, 2, instead=4)
+
+    assert clocks == script.blames_clocks()
+    assert clocks == (script.replay(raises=True).divergences == [])
+
+
+@pytest.mark.parametrize(("twice", "clocks"), [(False, False), (True, True)])
+def test_runs_of_the_former_owner_may_seem_to_come_after_the_bind(twice, clocks):
+    """Two runs on one bind: the first answered a send that came before the close."""
+    script = Host()
+    script.pcpus[0, 1] = 1
+
+    def bind_anew(at, port):
+        script.send(at, at + 100, port, dom=1)
+        script.call(at + 500, at + 600, EvtchnOp.CLOSE, port)
+        script.call(at + 700, at + 800, EvtchnOp.BIND_INTERDOMAIN, 1, port, out=(port,))
+        script.run(at + 3_000, port, vcpu=1)
+        script.run(at + 9_000, port, vcpu=1)
+
+    bind_anew(LATER, 1)
+    if twice:
+        bind_anew(2 * LATER, 2)
+
+    assert clocks == script.blames_clocks()
+
+
 @pytest.mark.parametrize(("elsewhere", "clocks"), [(True, True), (False, False)])
 def test_two_wake_ups_in_a_row_show_that_a_change_elsewhere_is_out_of_place(elsewhere, clocks):
     script = Host()
