@@ -6,7 +6,7 @@ trace, what Xen does about it comes from the model and is compared with what Xen
 
 from collections.abc import Iterable
 
-from evtrace.replay import comparison
+from evtrace.replay import adoption, comparison
 from evtrace.replay.belief import ALLOCATING, Belief
 from evtrace.replay.calls import CHANGES_PORTS, Call, CallPairing
 from evtrace.replay.clocks import Clocks
@@ -197,7 +197,7 @@ class Follow:
             self._doubt(call)
             return
         send = self._sent(call) if call.op == EvtchnOp.SEND else None
-        adopted = self._belief.prepare(call) or self._coverage.gap(call.dom, 0, call.hi)
+        adopted = adoption.prepare(self._belief, call) or self._coverage.gap(call.dom, 0, call.hi)
         adopted = adopted or self._explain_port(call)
         if call.op == EvtchnOp.CLOSE:
             self._suspicions.closes(call)
@@ -214,7 +214,7 @@ class Follow:
             return ""
         if not self._coverage.missing(call.dom, RecordClass.QUEUE, call.lo, call.hi):
             return ""
-        return self._belief.explain_port(call)
+        return adoption.explain_port(self._belief, call)
 
     def _doubt(self, call: Call) -> None:
         """Take note of a call that may or may not have changed port tables."""
@@ -251,7 +251,7 @@ class Follow:
                 comparison.describe_answer(call.op, call.rc, call.outputs),
             )
             self._suspicions.answer(call, answer)
-        self._belief.follow_observed(call, answer)
+        adoption.follow_observed(self._belief, call, answer)
 
     def _unsure(self, call: Call) -> str:
         """Say why the model's answer may be wrong: what it rests on was not captured."""
