@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from evtrace.guest import bits, queue, unmask
-from evtrace.guest.irq_names import port_by_name
 from evtrace.replay.calls import Call
 from evtrace.replay.tokens import Channel
 from evtrace.tracefile.family import LINUX_HABITS, GuestHabits, GuestType
 from evtrace.xen.abi import (
     DOMID_SELF,
-    FIFO_LINKED,
     FIFO_MASKED,
     MAX_VCPUS,
     NR_FIFO_CHANNELS,
@@ -135,7 +133,7 @@ class Belief:
 
     def state(self, channel: Channel) -> PortState | None:
         """Give the port's state; None if it is not in use."""
-        port = self._port(channel)
+        port = self.port(channel)
         return port.state if port else None
 
     def is_assumed(self, channel: Channel) -> bool:
@@ -144,12 +142,12 @@ class Belief:
 
     def peer(self, channel: Channel) -> Channel:
         """Give the other end of an interdomain port."""
-        port = self._port(channel)
+        port = self.port(channel)
         return (port.remote_dom, port.remote_port) if port else channel
 
     def is_xens(self, channel: Channel) -> bool:
         """Tell whether the hypervisor itself holds the port."""
-        port = self._port(channel)
+        port = self.port(channel)
         return port is not None and port.xen_consumer
 
     def target_of_send(self, channel: Channel) -> Channel | None:
@@ -164,14 +162,14 @@ class Belief:
 
     def _leads_back(self, peer: Channel, channel: Channel) -> bool:
         """Tell whether both ends agree; they need not after calls that nobody saw."""
-        port = self._port(peer)
+        port = self.port(peer)
         if port is None or port.state is not PortState.INTERDOMAIN or port.xen_consumer:
             return True
         return (port.remote_dom, port.remote_port) == channel
 
     def home(self, channel: Channel) -> tuple[int, int] | None:
         """Give (vCPU, priority) to which the port's next event goes."""
-        port = self._port(channel)
+        port = self.port(channel)
         return (port.notify_vcpu, port.priority) if port else None
 
     def queue(self, channel: Channel) -> tuple[int, int] | None:
@@ -192,7 +190,7 @@ class Belief:
 
     def is_saved(self, channel: Channel) -> bool:
         """Tell whether Xen keeps an event of the port: there is no event word for it yet."""
-        port = self._port(channel)
+        port = self.port(channel)
         form = self.domain(channel[0]).form
         return port is not None and port.saved_pending and form.pending_bit(channel[1]) is None
 
@@ -227,11 +225,11 @@ class Belief:
             vcpus = min(max(self._vcpus.get(domid, 1), vcpu + 1), MAX_VCPUS)
             domain = self.machine.seed_domain(domid, vcpus, form)
             domain.is_hvm = self.is_hvm(domid)
-            self._map_words(domain, 0)
+            self.map_words(domain, 0)
         domain.ensure_vcpu(vcpu)
         return domain
 
-    def _map_words(self, domain: Domain, port: int) -> None:
+    def map_words(self, domain: Domain, port: int) -> None:
         """Let the event words up to `port` exist, masked if the kernel masks what it never used."""
         if domain.fifo is None:
             if self._masks(domain.domid) and port == 0:
@@ -244,22 +242,10 @@ class Belief:
                 domain.fifo.seed_port(Port(number), mask)
             mapped += PAGE_WORDS
 
-    def _port(self, channel: Channel) -> Port | None:
+    def port(self, channel: Channel) -> Port | None:
+        """Give a port of the model; None if it is not in use."""
         domain = self.machine.domains.get(channel[0])
         return domain.port(channel[1]) if domain else None
-
-    def name_port(self, channel: Channel, irq: int) -> None:
-        """Learn what a port is from the name of its irq, where nothing better told."""
-        if channel[0] in self._complete or self._is_known(channel) or not _can_be(channel):
-            return
-        named = port_by_name(self._irq_names.get((channel[0], irq), ""))
-        if named is None:
-            return
-        self._assumed.discard(channel)
-        domain = self.domain(channel[0], named.vcpu)
-        self._map_words(domain, channel[1])
-        domain.forget_port(channel[1])
-        domain.seed_port(channel[1], named.state, notify_vcpu=named.vcpu, virq=named.virq)
 
     def knows(self, dom: int) -> bool:
         """Tell whether the port table of a domain is known."""
@@ -277,28 +263,11 @@ class Belief:
         self._known_since[dom] = tsc
         return domain
 
-    def _is_known(self, channel: Channel) -> bool:
-        return self._port(channel) is not None and channel not in self._assumed
+    def is_known(self, channel: Channel) -> bool:
+        """Tell whether the port is in use, and what it is bound to is known."""
+        return self.port(channel) is not None and channel not in self._assumed
 
     # --- calls -----------------------------------------------------------------------------
-
-    def prepare(self, call: Call) -> str:
-        """Make room in the model for what the call shows to have existed before the capture.
-
-        Gives the reason why the answer cannot be predicted; empty if it can.
-        """
-        self.domain(call.dom, call.vcpu)
-        args = call.args or ()
-        if call.op in ON_A_PORT:
-            return self._adopt_port((call.dom, args[0]), call)
-        if call.op == EvtchnOp.STATUS:
-            return self._adopt_port((self.target(call), args[1]), call)
-        if call.op == EvtchnOp.BIND_INTERDOMAIN:
-            peer_dom = call.dom if args[0] == DOMID_SELF else args[0]
-            return self._adopt_peer((peer_dom, args[1]), call) or self._adopt_lower_ports(call)
-        if call.op in ALLOCATING:
-            return self._adopt_lower_ports(call)
-        return ""
 
     def execute(self, call: Call) -> Answer:
         """Let the model execute the call, and the guest do what goes with it unseen."""
@@ -353,11 +322,11 @@ class Belief:
         """Give the port that the call opened, if it opened one."""
         if call.op not in ALLOCATING or answer.ret < 0 or not answer.out:
             return []
-        owner = self._owner(call)
+        owner = self.owner(call)
         self._assumed.discard((owner, answer.out[0]))
         return [(owner, answer.out[0])]
 
-    def _owner(self, call: Call) -> int:
+    def owner(self, call: Call) -> int:
         """Give the domain in whose table an allocating call opens a port."""
         return self.target(call) if call.op == EvtchnOp.ALLOC_UNBOUND else call.dom
 
@@ -365,89 +334,17 @@ class Belief:
         """Note that the port tables of domains may have changed unseen."""
         self._complete -= doms
 
-    def follow_observed(self, call: Call, answer: Answer) -> None:
-        """After a divergence, go on from what Xen really answered, as far as it tells."""
-        if call.op not in ALLOCATING or call.rc is None:
-            return
-        owner = self._owner(call)
-        domain = self.domain(owner)
-        opened = domain.port(answer.out[0]) if answer.ret >= 0 and answer.out else None
-        if opened is not None:
-            domain.forget_port(opened.number)
-        if call.rc >= 0 and call.outputs:
-            self._assume((owner, call.outputs[0]))
+    def irq_name(self, dom: int, irq: int) -> str:
+        """Give the name of a domain's irq; empty if the trace has none."""
+        return self._irq_names.get((dom, irq), "")
 
-    def _adopt_port(self, channel: Channel, call: Call) -> str:
-        if channel in self._assumed:
-            if call.op == EvtchnOp.CLOSE and call.rc == 0:
-                self._assumed.discard(channel)
-            return f"what d{channel[0]}:{channel[1]} is bound to is not known"
-        if channel[0] in self._complete or self._port(channel) is not None:
-            return ""
-        if call.rc == 0 and call.op != EvtchnOp.CLOSE:
-            self._assume(channel)
-        return f"d{channel[0]}:{channel[1]} was not seen before"
+    def settle(self, channel: Channel) -> None:
+        """Note that what the port is bound to is assumed no longer."""
+        self._assumed.discard(channel)
 
-    def _adopt_peer(self, channel: Channel, call: Call) -> str:
-        """Open the port that a successful bind_interdomain must have found waiting for it."""
-        complete = channel[0] in self._complete and channel not in self._assumed
-        if complete or self._is_known(channel):
-            return ""
-        if call.rc == 0 and _can_be(channel):
-            self._assumed.discard(channel)
-            domain = self.domain(channel[0])
-            if domain.port(channel[1]) is not None:
-                domain.forget_port(channel[1])
-            domain.seed_port(channel[1], PortState.UNBOUND, remote_dom=call.dom)
-        return f"d{channel[0]}:{channel[1]} was not seen before"
-
-    def _adopt_lower_ports(self, call: Call) -> str:
-        """Xen gives the lowest free port, so all below the one it gave are in use."""
-        owner = self._owner(call)
-        if owner in self._complete or call.rc is None:
-            return ""
-        if call.rc < 0:
-            return f"the port table of d{owner} is not known"
-        domain = self.domain(owner)
-        given = call.outputs[0] if call.outputs else 0
-        if not _can_be((owner, given)):
-            return f"d{owner} has no port {given}"
-        self._map_words(domain, given)
-        below = [
-            port
-            for port in range(1, given)
-            if domain.port(port) is None and not domain.form.linked(port)
-        ]
-        for port in below:
-            self._assume((owner, port))
-        return f"the port table of d{owner} is not known" if below else ""
-
-    def explain_port(self, call: Call) -> str:
-        """Let a FIFO domain's queues be such that Xen gave the port it did; say if they were not.
-
-        A port that was closed and is still on a queue is not given out, and only records of the
-        guest's queues tell when it is off.
-        """
-        domain = self.domain(self._owner(call))
-        if domain.fifo is None or call.rc is None or call.rc < 0 or not call.outputs:
-            return ""
-        given, read = call.outputs[0], domain.memory.read
-        if not _can_be((domain.domid, given)):
-            return ""
-        passed = [number for number in range(1, given) if domain.port(number) is None]
-        wrong = [number for number in passed if not domain.fifo.linked(number)]
-        if not self.closed.issuperset((domain.domid, number) for number in wrong):
-            return ""
-        wrong += [given] * domain.fifo.linked(given)
-        for number in wrong:
-            address = domain.fifo.word_address(number)
-            if address is not None:
-                domain.memory.write(address, read(address) ^ FIFO_LINKED)
-        return "which closed ports were still on a queue was not captured" if wrong else ""
-
-    def _assume(self, channel: Channel) -> None:
+    def assume(self, channel: Channel) -> None:
         """Note that a port is in use, bound to something that is not known."""
-        if not _can_be(channel):
+        if not can_be(channel):
             return
         self._assumed.add(channel)
         domain = self.domain(channel[0])
@@ -506,7 +403,7 @@ class Belief:
 
     def raise_pirq(self, channel: Channel) -> None:
         """Follow Xen: a physical interrupt for the port's PIRQ."""
-        port = self._port(channel)
+        port = self.port(channel)
         if port is not None:
             self.machine.raise_pirq(channel[0], port.pirq)
 
@@ -533,6 +430,6 @@ class Belief:
         self._assumed = {channel for channel in self._assumed if channel[0] != dom}
 
 
-def _can_be(channel: Channel) -> bool:
+def can_be(channel: Channel) -> bool:
     """Tell whether a domain can have such a port: a damaged record may name any number."""
     return channel[1] < NR_FIFO_CHANNELS

@@ -84,6 +84,11 @@ class Findings:
     def _add(self, finding: Finding) -> None:
         self._found.append(finding)
 
+    def sent_astray(self, channel: Channel, seq: int) -> bool:
+        """Tell whether an event for another port of the domain was lost before a run of this."""
+        lost = [found for found in self._found if found.code in _HYPERVISORS and found.seq < seq]
+        return any(found.dom == channel[0] and found.port != channel[1] for found in lost)
+
     def finish(self, runs: list[Run], *, withhold: bool) -> list[Finding]:
         """Give the findings, the first place first; `withhold` those that blame the machine."""
         if withhold:
@@ -99,10 +104,14 @@ class Findings:
 
     @staticmethod
     def _misdirected(found: Finding, strays: list[Run]) -> Finding:
-        """Join a lost send and the run that nobody provoked, if both are in one domain."""
+        """Join a lost send and the run of another port of its domain that nobody provoked."""
         if found.code not in _HYPERVISORS:
             return found
-        later = [run for run in strays if run.dom == found.dom and run.seq > found.seq]
+        later = [
+            run
+            for run in strays
+            if run.dom == found.dom and run.port != found.port and run.seq > found.seq
+        ]
         if not later:
             return found
         strays.remove(later[0])

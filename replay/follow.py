@@ -6,7 +6,7 @@ trace, what Xen does about it comes from the model and is compared with what Xen
 
 from collections.abc import Iterable
 
-from evtrace.replay import comparison
+from evtrace.replay import adoption, comparison
 from evtrace.replay.belief import ALLOCATING, Belief
 from evtrace.replay.calls import CHANGES_PORTS, Call, CallPairing
 from evtrace.replay.clocks import Clocks
@@ -20,6 +20,7 @@ from evtrace.replay.results import Results
 from evtrace.replay.runs import Runs
 from evtrace.replay.seeding import check, seed
 from evtrace.replay.snapshots import SnapshotCollector
+from evtrace.replay.suspicions import Suspicions
 from evtrace.replay.tokens import Channel, Token, TokenBook
 from evtrace.timeline import Kind, RecordClass, Row
 from evtrace.tracefile.coverage import CoverageMap
@@ -68,13 +69,14 @@ class Follow:
         self._tokens = TokenBook()
         self._findings = Findings(coverage)
         self._delivery = Delivery(belief, coverage, self._tokens, self._findings)
-        self._clocks = Clocks(coverage)
+        self._suspicions = Suspicions(belief)
+        self._clocks = Clocks(coverage, self._suspicions)
         self._runs = Runs(
             belief, coverage, self._tokens, self.results, self._delivery, self._findings
         )
         self._snapshots = SnapshotCollector()
         self._pairing = CallPairing(())
-        self._divergences = Divergences(belief, self.results.divergences)
+        self._divergences = Divergences(self.results.divergences)
         self._events = Events(belief, self._tokens, self._runs, self._delivery)
         outside = Outside(belief, self._runs, self._delivery, self._events)
         self._steps = {
@@ -119,10 +121,11 @@ class Follow:
                 continue
             self._belief.begin(item.lo if isinstance(item, Call) else item.tsc_lo)
             if isinstance(item, Call):
-                self._clocks.called(item.enter)
+                self._clocks.happens(item.enter, RecordClass.CALL)
                 self._settle_snapshots()
                 if not item.done:
                     self._call(item)
+                self._suspicions.passed(item)
             elif not self._snapshots.take(item):
                 self._settle_snapshots()
                 step = self._steps.get(Kind(item.kind))
@@ -168,8 +171,7 @@ class Follow:
         self._clocks.forget()
 
     def _conclude(self) -> None:
-        for found, explaining in self._divergences.unexplained():
-            self._clocks.judge(found, explaining)
+        self._clocks.conclude(self._findings.sent_astray)
         broken = self._clocks.broken
         if broken is not None:
             why = f"the records of d{broken.dom}v{broken.vcpu} make sense in another order only"
@@ -195,8 +197,10 @@ class Follow:
             self._doubt(call)
             return
         send = self._sent(call) if call.op == EvtchnOp.SEND else None
-        adopted = self._belief.prepare(call) or self._coverage.gap(call.dom, 0, call.hi)
+        adopted = adoption.prepare(self._belief, call) or self._coverage.gap(call.dom, 0, call.hi)
         adopted = adopted or self._explain_port(call)
+        if call.op == EvtchnOp.CLOSE:
+            self._suspicions.closes(call)
         answer = self._belief.execute(call)
         reached = self._events.contribute(self._raised_by(call, send), Step(call.lo, call.hi))
         if send is not None and not reached:
@@ -210,7 +214,7 @@ class Follow:
             return ""
         if not self._coverage.missing(call.dom, RecordClass.QUEUE, call.lo, call.hi):
             return ""
-        return self._belief.explain_port(call)
+        return adoption.explain_port(self._belief, call)
 
     def _doubt(self, call: Call) -> None:
         """Take note of a call that may or may not have changed port tables."""
@@ -246,7 +250,8 @@ class Follow:
                 comparison.describe_answer(call.op, answer.ret, answer.out),
                 comparison.describe_answer(call.op, call.rc, call.outputs),
             )
-        self._belief.follow_observed(call, answer)
+            self._suspicions.answer(call, answer)
+        adoption.follow_observed(self._belief, call, answer)
 
     def _unsure(self, call: Call) -> str:
         """Say why the model's answer may be wrong: what it rests on was not captured."""
@@ -358,6 +363,7 @@ class Follow:
             self._belief.doubt({row.dom or 0})
 
     def _handler_enter(self, row: Row) -> None:
+        self._clocks.happens(row, RecordClass.HANDLER)
         run = self._runs.handler_enter(row)
         if run.cause is Cause.UNPROVOKED and not run.excused:
             self._divergences.add(
@@ -366,7 +372,8 @@ class Follow:
                 f"d{run.dom}:{run.port} not pending",
                 "a run",
             )
-            self._clocks.judge_run(row, self._runs.previous)
+            waiting = self._tokens.open_token((run.dom, row.port or 0))
+            self._suspicions.run(row, run, self._runs.previous, waiting)
 
     def _domain_created(self, row: Row) -> None:
         self._belief.create_domain(row.dom or 0, row.a0 or 1)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import permutations
 
+from evtrace.replay.adoption import prepare
 from evtrace.replay.belief import Belief
 from evtrace.replay.calls import Call
 from evtrace.replay.comparison import matches
@@ -37,7 +38,7 @@ def _explains(belief: Belief, order: tuple[Call, ...]) -> bool:
     for call in order:
         if call.rc is None or call.args is None:
             continue
-        trial.prepare(call)
+        prepare(trial, call)
         if not matches(call, trial.execute(call)):
             return False
     return True

@@ -1,5 +1,6 @@
 """Runs: handler runs and upcalls as they happen, each run explained by the token it consumed."""
 
+from evtrace.replay.adoption import name_port
 from evtrace.replay.belief import Belief
 from evtrace.replay.books import Books
 from evtrace.replay.delivery import Delivery
@@ -232,7 +233,7 @@ class Runs:
         if row.port is None:
             run.reason = f"the port of irq {row.irq} is not known"
         else:
-            self._belief.name_port((dom, row.port), row.irq or 0)
+            name_port(self._belief, (dom, row.port), row.irq or 0)
             self.previous = self._books.last_run.get((dom, row.port))
             self._explainer.explain(run, (dom, row.port))
             self._explainer.check_vcpu(run, (dom, row.port))

@@ -1,4 +1,4 @@
-"""A stored trace that ends the process which judges it."""
+"""Stored traces at which judging fails: one ends its process, one meets an error of evtrace's."""
 
 import os
 from dataclasses import dataclass
@@ -14,3 +14,12 @@ class Deadly(Stored):
     @property
     def expectations(self) -> Path:
         os._exit(9)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unforeseen(Stored):
+    """Ask it for its expectations and evtrace makes a mistake."""
+
+    @property
+    def expectations(self) -> Path:
+        raise KeyError(self.path)

@@ -32,9 +32,8 @@ class Captured:
     def covered(self, dom, classes, lo, hi):
         return self.missing(dom, classes, lo, hi) is None
 
-    def begins(self, dom, cls):
+    def extent(self, dom, cls):
         del dom, cls
-        return 0
 
     def gap(self, dom, lo, hi):
         del dom, lo, hi
@@ -58,6 +57,8 @@ class Script:
 
     def __init__(self):
         self.rows = []
+        self.pcpus = {}
+        """(domain, vCPU) -> pCPU on which it runs; 0 if it is not named."""
         self._seq = count(1)
         self._call_id = count(1)
 
@@ -67,7 +68,7 @@ class Script:
             tsc_lo=tsc,
             tsc_hi=tsc,
             clock=HOST_CLOCK,
-            pcpu=0,
+            pcpu=fields.get("pcpu", self.pcpus.get((dom, vcpu), 0)),
             dom=dom,
             vcpu=vcpu,
             kind=kind,

@@ -125,19 +125,16 @@ def judge_all(
 
     What goes wrong with one, up to the death of its process, is that one's failure.
     """
-    jobs = min(jobs, len(stored))
-    if jobs == 1:
-        yield from (judge_stored(one, rules, update=update) for one in stored)
-        return
-    orphans = []
-    with _processes(jobs) as pool:
-        futures = {pool.submit(judge_stored, one, rules, update=update): one for one in stored}
-        for future in as_completed(futures):
-            if isinstance(future.exception(), BrokenProcessPool):
-                orphans.append(futures[future])
-            else:
-                yield _outcome(futures[future], future)
-    for one in orphans:  # one of them ended the processes; which one shows when each has its own
+    alone = list(stored) if len(stored) == 1 else []
+    if not alone:
+        with _processes(min(jobs, len(stored))) as pool:
+            futures = {pool.submit(judge_stored, one, rules, update=update): one for one in stored}
+            for future in as_completed(futures):
+                if isinstance(future.exception(), BrokenProcessPool):
+                    alone.append(futures[future])
+                else:
+                    yield _outcome(futures[future], future)
+    for one in alone:  # one of them ended the processes; which one shows when each has its own
         with _processes(1) as pool:
             future = pool.submit(judge_stored, one, rules, update=update)
             yield _outcome(one, future)
@@ -164,7 +161,11 @@ def _leave_ctrl_c() -> None:
 
 def _outcome(stored: "Stored", future: "Future[Judged]") -> "Judged":
     error = future.exception()
-    return future.result() if error is None else _broken(stored, f"{type(error).__name__}: {error}")
+    if error is None:
+        return future.result()
+    if isinstance(error, BrokenProcessPool):
+        return _broken(stored, "its process died while it was judged: out of memory, or killed")
+    return _broken(stored, f"evtrace failed at it: {type(error).__name__}: {error}")
 
 
 def _broken(stored: "Stored", message: str) -> "Judged":

@@ -82,10 +82,12 @@ class CoverageMap:
                 return reason
         return None
 
-    def begins(self, dom: int, cls: RecordClass) -> int:
-        """Give the first TSC at which a class was captured for a domain itself; 0 if never."""
-        able = [c.tsc_lo for c in self.intervals if cls in c.classes and c.dom == dom]
-        return min(able, default=0)
+    def extent(self, dom: int, cls: RecordClass) -> tuple[int, int] | None:
+        """Give the first and last TSC at which a class was captured for a domain itself."""
+        able = [c for c in self.intervals if cls in c.classes and c.dom == dom]
+        if not able:
+            return None
+        return min(c.tsc_lo for c in able), max(c.tsc_hi for c in able)
 
     def gap(self, dom: int, lo: int, hi: int) -> str:
         """Say which records of `dom` itself may have been dropped from `lo` to `hi`; "" if none.

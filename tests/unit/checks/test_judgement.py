@@ -13,7 +13,7 @@ from evtrace.analysis.checks.update import update_expectations
 from evtrace.api import Trace
 from evtrace.commands.check import judge_all
 from evtrace.errors import UsageError
-from tests.deadly import Deadly
+from tests.deadly import Deadly, Unforeseen
 from tests.stored_traces import TRACES
 
 NAME = "emu-fifo-pingpong"
@@ -180,3 +180,18 @@ def test_a_trace_that_ends_its_process_fails_alone():
 
     assert found[good.path].passed
     assert [Outcome.BROKEN] == [check.outcome for check in found["bad.bin"].checks]
+
+
+@pytest.mark.parametrize(
+    ("trace", "says"),
+    [
+        (Unforeseen("bad.bin"), "evtrace failed at it: KeyError: 'bad.bin'"),
+        (Deadly("bad.bin"), "its process died while it was judged: out of memory, or killed"),
+    ],
+)
+def test_a_trace_alone_fails_by_itself_with_a_plain_message(trace, says):
+    (found,) = judge_all([trace], [], 1, update=False)
+
+    assert [("readable", Outcome.BROKEN, says)] == [
+        (check.name, check.outcome, check.message) for check in found.checks
+    ]
