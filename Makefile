@@ -26,7 +26,7 @@ consistency: $(READY) ## verdicts against the emulator's truth: every scenario, 
 differences: $(READY) ## evtrace diff: pairs of seeds, and a stage slowed down by a fifth; 100 of each scenario
 	$(BIN)/python -m tests.diff.acceptance
 
-lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md): all experiments, a quarter of an hour
+lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md): all of it, 15 to 20 minutes
 	@sh tests/lab/tools.sh
 	$(BIN)/python -m pytest -m lab tests/lab
 

@@ -33,6 +33,7 @@ NEEDED = {
     "git": "git",
     "gcc": "gcc libc6-dev",
 }
+NEEDED_MB = 4096
 DOM0_MODULES = (
     *("virtio_ring", "virtio", "virtio_pci_modern_dev", "virtio_pci_legacy_dev", "virtio_pci"),
     *("virtio_blk", "crc32c_generic", "crc16", "mbcache", "jbd2", "ext4"),
@@ -69,9 +70,18 @@ def preflight() -> None:
     if missing:
         reason = f"the lab needs tools: apt-get install {' '.join(sorted(missing))}"
         raise LabUnavailable(reason)
+    if _available_mb() < NEEDED_MB:
+        reason = f"the lab needs {NEEDED_MB} MB of memory, {_available_mb()} MB are available"
+        raise LabUnavailable(reason)
     if os.geteuid() != 0 and not _base_path().exists():
         reason = "the lab builds its image with debootstrap, which needs root"
         raise LabUnavailable(reason)
+
+
+def _available_mb() -> int:
+    """Memory that programs may still take (Linux: /proc/meminfo)."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable")) // 1024
 
 
 def build() -> Images:
