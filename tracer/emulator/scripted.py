@@ -28,7 +28,8 @@ from evtrace.tracer.emulator.small import SmallKernel
 from evtrace.xen.abi import DOMID_SELF, EvtchnOp, FormName, PortState
 
 if TYPE_CHECKING:
-    from evtrace.tracer.emulator.catalogue import Scenario
+    from collections.abc import Callable
+
     from evtrace.tracer.emulator.kernel import Kernel
     from evtrace.tracer.emulator.lab import Lab
     from evtrace.tracer.emulator.linux import Handler
@@ -49,7 +50,7 @@ _PLAIN_CALLS: Final = {
 }
 
 
-def load_script(path: Path) -> "Scenario":
+def load_script(path: Path) -> "Callable[..., None]":
     """Make a scenario of a script; raises `UsageError` and `NoInputError`."""
     script = read_script(path)
     for step in script.steps:
