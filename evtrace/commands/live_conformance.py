@@ -2,13 +2,12 @@
 
 import json
 import os
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import typer
 
+from evtrace.commands.interruption import held_signals
 from evtrace.commands.options import Format
 from evtrace.commands.progress import progress_bar
 from evtrace.errors import ExitCode
@@ -16,8 +15,6 @@ from evtrace.errors import ExitCode
 if TYPE_CHECKING:
     from evtrace.replay.conform.live import LiveDifference, LiveReport
     from evtrace.xen.dump import Json
-
-_ENDING_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def conform_live(
@@ -28,11 +25,12 @@ def conform_live(
     from evtrace.tracer.host.privcmd import PrivCmd  # noqa: PLC0415
     from evtrace.xen.profiles import find_profile, profile_for_version  # noqa: PLC0415
 
-    with PrivCmd() as door, _held_signals() as go_on, progress_bar("asking Xen") as progress:
+    # a signal that came while Xen opens a port would leave that open
+    with PrivCmd() as door, held_signals() as heard, progress_bar("asking Xen") as progress:
 
         def keep_on(done: float) -> bool:
             progress(done)
-            return go_on()
+            return not heard.is_set()
 
         version = door.version
         profile = find_profile(xen) if xen else profile_for_version(version.major, version.minor)
@@ -53,25 +51,6 @@ def conform_live(
         raise typer.Exit(ExitCode.INTERRUPTED)
     if not report.passed:
         raise typer.Exit(ExitCode.FINDING)
-
-
-@contextmanager
-def _held_signals() -> Iterator[Callable[[], bool]]:
-    """Let a signal that would end the program be heard between two operations only.
-
-    One that came while Xen opens a port would leave that open.
-    """
-    heard: list[int] = []
-
-    def hear(number: int, _frame: object) -> None:
-        heard.append(number)
-
-    before = {number: signal.signal(number, hear) for number in _ENDING_SIGNALS}
-    try:
-        yield lambda: not heard
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def as_json(report: "LiveReport", version: str) -> "dict[str, Json]":

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from evtrace.commands.interruption import interruptible
 from evtrace.commands.options import Format, TracePath, XenProfile, warn_of_damage
 from evtrace.errors import ExitCode, UsageError
 
@@ -63,7 +64,7 @@ def minimise(
         PartialFile(path, force=force).refuse_existing()
     wanted = read_wanted(keep, on, at)
     watch = Watch(seconds)
-    with watch.interruptible(), opened(trace) as source:
+    with interruptible(watch.interrupt), opened(trace) as source:
         whole = source.replay(xen)
         warn_of_damage(trace, source.trace.reader.damage)
         fact, name = find_fact(whole.results, wanted, trace)

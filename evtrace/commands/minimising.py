@@ -1,6 +1,5 @@
 """Minimising a trace: replaying it, searching it, writing what is left."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,19 +49,9 @@ class Watch:
         """Whether there is time left and nobody wants it to end."""
         return not self.interrupted and (self._seconds is None or self.elapsed < self._seconds)
 
-    @contextmanager
-    def interruptible(self) -> Iterator[None]:
-        """Let Ctrl-C end the search; a second one ends evtrace."""
-
-        def stop(*_: object) -> None:
-            self.interrupted = True
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-        before = signal.signal(signal.SIGINT, stop)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
+    def interrupt(self) -> None:
+        """End the search."""
+        self.interrupted = True
 
 
 @dataclass(slots=True)

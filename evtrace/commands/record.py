@@ -1,8 +1,6 @@
 """`evtrace record`: run a scenario on the built-in emulator and record it, or a real host."""
 
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from inspect import cleandoc
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evtrace.commands import host_options as real
+from evtrace.commands.interruption import interruptible
 from evtrace.commands.progress import progress_bar
 from evtrace.errors import ExitCode
 from evtrace.printable import printable
@@ -164,7 +163,7 @@ def record(
     )
     inject(lab, fault or [])
     bar = progress_bar("recording", lambda: f"{lab.recorder.records:,} records")
-    with _interruptible(lab), bar as progress:
+    with interruptible(lab.engine.stop), bar as progress:
         recorded = run(
             lab,
             lambda lab: function(lab, **values),
@@ -242,18 +241,3 @@ def _log_lines(lab: "Lab") -> Iterator[str]:
 def _summary(output: Path, recorded: "Recorded") -> Iterator[str]:
     stopped = ", interrupted" if recorded.interrupted else ""
     yield f"{output}: {recorded.records:,} records, {recorded.seconds:.3f} s{stopped}"
-
-
-@contextmanager
-def _interruptible(lab: "Lab") -> Iterator[None]:
-    """Let Ctrl-C end the recording; a second one ends evtrace."""
-
-    def stop(*_: object) -> None:
-        lab.engine.stopped = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,9 +1,7 @@
 """`evtrace record --host`, `--guest`, `--script`: a real Xen host, recorded with kernel probes."""
 
 import shutil
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from evtrace.commands.import_ import (
     remark,
     summary,
 )
+from evtrace.commands.interruption import held_signals
 from evtrace.errors import CannotRecordError, CannotWriteError, ExitCode, UsageError
 from evtrace.printable import printable
 
@@ -126,7 +125,7 @@ def _record(request: HostRequest, machine: "Machine") -> None:
         _check(seen)
         return
     folder = _make_folder(request.path)
-    with _stoppable() as stop, _live_line() as show:
+    with held_signals() as stop, _live_line() as show:
         recorder = Recorder(_plan(request, seen, folder), machine, stop, show)
         with _kept(folder, recorder.captured):
             captured = recorder.run()
@@ -288,20 +287,7 @@ def _result(request: HostRequest, captured: "Captured") -> Iterator[str]:
     )
 
 
-# --- signals and the terminal ----------------------------------------------------------
-
-
-@contextmanager
-def _stoppable() -> Iterator[threading.Event]:
-    """Let Ctrl-C, SIGTERM and SIGHUP end the recording, not the recorder."""
-    stop = threading.Event()
-    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {kind: signal.signal(kind, lambda *_: stop.set()) for kind in kinds}
-    try:
-        yield stop
-    finally:
-        for kind, handler in before.items():
-            signal.signal(kind, handler)
+# --- the terminal ----------------------------------------------------------
 
 
 @contextmanager

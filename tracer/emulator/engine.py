@@ -21,6 +21,10 @@ class Engine:
         self._order = 0
         self._queue: list[tuple[int, int, Action, tuple[Any, ...]]] = []
 
+    def stop(self) -> None:
+        """Let nothing more happen."""
+        self.stopped = True
+
     def at(self, tsc: int, action: Action, *args: object) -> None:
         """Run `action(*args)` at `tsc`; actions of one TSC run in the order of these calls."""
         self._order += 1
