@@ -27,11 +27,11 @@ differences: $(READY) ## evtrace diff: pairs of seeds, and a stage slowed down b
 	$(BIN)/python -m tests.diff.acceptance
 
 lab: $(READY) ## record on a real Xen under QEMU (tests/lab/README.md): all of it, 15 to 20 minutes
-	@sh tests/lab/tools.sh
+	@sh tests/lab/tools.sh $(BIN)/python
 	$(BIN)/python -m pytest -m lab tests/lab
 
 lab-quick: $(READY) ## one experiment of it; skipped where there is no machine for it
-	@sh tests/lab/tools.sh
+	@sh tests/lab/tools.sh $(BIN)/python
 	EVTRACE_LAB_OPTIONAL=1 $(BIN)/python -m pytest -m lab -k guest tests/lab/test_record.py
 
 lint: $(READY) ## ruff, mypy, the floors of the house, the lock files

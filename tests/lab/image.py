@@ -59,19 +59,25 @@ class Images:
     exerciser: Path
 
 
+def missing() -> list[str]:
+    """Name the Debian packages whose tools are not installed."""
+    path = disk.ENVIRONMENT["PATH"]
+    return sorted({name for tool, name in NEEDED.items() if not shutil.which(tool, path=path)})
+
+
 def preflight() -> None:
     """Look for the tools and the rights that the lab needs.
 
     Raises:
         LabUnavailable: names the Debian packages to install.
     """
-    path = disk.ENVIRONMENT["PATH"]
-    missing = {package for tool, package in NEEDED.items() if not shutil.which(tool, path=path)}
-    if missing:
-        reason = f"the lab needs tools: apt-get install {' '.join(sorted(missing))}"
+    lacking = missing()
+    if lacking:
+        reason = f"the lab needs tools: apt-get install {' '.join(lacking)}"
         raise LabUnavailable(reason)
-    if _available_mb() < NEEDED_MB:
-        reason = f"the lab needs {NEEDED_MB} MB of memory, {_available_mb()} MB are available"
+    available_mb = _available_mb()
+    if available_mb < NEEDED_MB:
+        reason = f"the lab needs {NEEDED_MB} MB of memory, {available_mb} MB are available"
         raise LabUnavailable(reason)
     if os.geteuid() != 0 and not _base_path().exists():
         reason = "the lab builds its image with debootstrap, which needs root"

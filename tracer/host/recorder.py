@@ -148,7 +148,7 @@ class Recorder:
                 text = stack.enter_context(copied(plan.tracefs, captured.text, plan.heading))
             captured.before = self._listed("before")
             if plan.tracefs is not None and plan.snapshots:
-                plan.tracefs.mark(LISTED_MARK)
+                self._mark(plan.tracefs)
             if plan.xentrace is not None:
                 captured.xentrace = plan.folder / RAW
                 running = stack.enter_context(
@@ -163,6 +163,15 @@ class Recorder:
         missed = plan.tracefs.missed() if plan.tracefs else 0
         if missed:
             captured.remarks.append(f"{missed} times a probe was passed while another was handled")
+
+    def _mark(self, tracefs: Tracefs) -> None:
+        """Say in the text that the channels are listed."""
+        try:
+            tracefs.mark(LISTED_MARK)
+        except OSError as error:
+            why = error.strerror or error
+            remark = f"trace_marker: {why}: ports that changed while listed may show wrongly"
+            self.captured.remarks.append(remark)
 
     def _watch(self, text: PipeCopy | None, running: Xentrace | None, meter: "_Meter") -> None:
         """Copy and report until it is time to stop."""

@@ -92,6 +92,20 @@ def test_the_channels_are_listed_with_the_probes_on_and_then_marked(plan, dom0):
     assert ["evtrace=listed\n"] == marks
 
 
+def test_a_kernel_that_takes_no_mark_is_recorded_all_the_same(plan, dom0, monkeypatch):
+    def refuse(_, text):
+        raise OSError(22, "Invalid argument", text)
+
+    monkeypatch.setattr(type(dom0.tracefs), "mark", refuse)
+
+    captured = run(plan, dom0)
+
+    assert captured.before.lsevtchn.exists()
+    assert ["trace_marker: Invalid argument"] == [
+        remark.rpartition(":")[0] for remark in captured.remarks
+    ]
+
+
 def test_the_text_and_the_snapshots_are_files(plan, dom0):
     captured = run(plan, dom0)
 
