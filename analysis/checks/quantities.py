@@ -1,6 +1,6 @@
 """What a rule can ask a trace about, by name: counts of verdicts, and quantiles of latencies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import StrEnum
@@ -73,25 +73,27 @@ def quantile(measured: Measured, part: Part, function: str, stage: str) -> Value
 
 def find_quantity(name: str) -> Quantity:
     """Find a quantity by its name, in any case; else `UsageError` with the nearest name."""
-    return _find("quantity", name, quantities())
+    return find_named(name, quantities(), f"there is no quantity {name}")
 
 
 def find_stage(name: str) -> str:
     """Find a stage by its name, in any case; else `UsageError` with the nearest name."""
-    return _find("stage", name, {stage: stage for stage in STAGES})
+    return find_named(name, {stage: stage for stage in STAGES}, f"there is no stage {name}")
 
 
 def find_function(name: str) -> str:
     """Find a function of times by its name, in any case; else `UsageError` with the nearest."""
-    return _find("function", name, {function: function for function in QUANTILES})
+    known = {function: function for function in QUANTILES}
+    return find_named(name, known, f"there is no function {name}")
 
 
-def _find(what: str, name: str, known: dict[str, T]) -> T:
+def find_named(name: str, known: Mapping[str, T], complaint: str) -> T:
+    """Find a thing by its name, in any case; else `UsageError`: `complaint` and the nearest."""
     by_case = {one.casefold(): one for one in known}
     if name.casefold() in by_case:
         return known[by_case[name.casefold()]]
     near = by_case[get_close_matches(name.casefold(), by_case, n=1, cutoff=0)[0]]
-    message = f"there is no {what} {name}; the nearest is {near}"
+    message = f"{complaint}; the nearest is {near}"
     raise UsageError(message)
 
 

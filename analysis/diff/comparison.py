@@ -17,6 +17,7 @@ from evtrace.analysis.diff.operations import Walked, walk
 from evtrace.analysis.diff.shares import share_pairs, verdicts
 from evtrace.analysis.diff.side import Side
 from evtrace.analysis.diff.verdict import About, Difference, from_comparisons, ordered
+from evtrace.analysis.sentence import count_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,7 @@ class Diff:
     def verdict(self) -> str:
         """The first line."""
         if self.differences:
-            count = len(self.differences)
-            return f"{count} difference{'' if count == 1 else 's'} beyond noise:"
+            return f"{count_of(len(self.differences), 'difference')} beyond noise:"
         if not self.is_told:
             return "nothing could be compared."
         if not self.compared:

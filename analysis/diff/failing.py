@@ -3,11 +3,10 @@
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Final
 
 from evtrace.analysis.checks.parts import with_arrow
-from evtrace.analysis.checks.quantities import QUANTILES, quantities
+from evtrace.analysis.checks.quantities import QUANTILES, find_named, quantities
 from evtrace.analysis.diff.compared import Scale
 from evtrace.analysis.diff.comparison import Diff
 from evtrace.analysis.diff.faults import LOSSES
@@ -115,12 +114,8 @@ def read_condition(text: str) -> Condition:
 def _find(name: str, text: str) -> str:
     known = [*WORDS, *quantities(), *STAGES, *QUANTILES]
     known += [f"{function}({stage})" for function in QUANTILES for stage in STAGES]
-    by_case = {one.casefold(): one for one in known}
-    if name.casefold() in by_case:
-        return by_case[name.casefold()]
-    near = by_case[get_close_matches(name.casefold(), by_case, n=1, cutoff=0)[0]]
-    message = f"--fail-on {text!r}: there is no {name}; the nearest is {near}"
-    raise UsageError(message)
+    complaint = f"--fail-on {text!r}: there is no {name}"
+    return find_named(name, {one: one for one in known}, complaint)
 
 
 @dataclass(frozen=True, slots=True)

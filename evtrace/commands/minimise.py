@@ -113,20 +113,21 @@ def read_wanted(keep: str | None, on: str | None, at: int | None) -> Wanted:
 
 
 def _read_name(keep: str) -> str:
-    from evtrace.analysis.checks.quantities import find_quantity, quantities  # noqa: PLC0415
+    from evtrace.analysis.checks.quantities import (  # noqa: PLC0415
+        find_named,
+        find_quantity,
+        quantities,
+    )
     from evtrace.verdicts import FindingCode  # noqa: PLC0415
     from evtrace.xen.abi import EvtchnOp  # noqa: PLC0415
 
     which, _, member = keep.strip().replace("=", ".", 1).partition(".")
     if which in {"divergence", "divergences"}:
-        ops = {op.name.lower() for op in EvtchnOp} | {"handler"}
-        if member and member.lower() not in ops:
-            from difflib import get_close_matches  # noqa: PLC0415
-
-            near = get_close_matches(member.lower(), ops, n=1, cutoff=0)[0]
-            message = f"--keep {keep}: there is no operation {member}; the nearest is {near}"
-            raise UsageError(message)
-        return f"divergence.{member.lower()}" if member else "divergence"
+        if not member:
+            return "divergence"
+        ops = {name: name for name in (*(op.name.lower() for op in EvtchnOp), "handler")}
+        complaint = f"--keep {keep}: there is no operation {member}"
+        return f"divergence.{find_named(member, ops, complaint)}"
     if which == "finding" and not member:
         return which
     sets = sorted({name.partition(".")[0] for name in quantities() if "." in name})
